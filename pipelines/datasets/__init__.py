@@ -1,0 +1,1 @@
+"""One module per data set: from its own annotation files to clips and neutral questions."""
