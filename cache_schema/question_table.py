@@ -1,0 +1,212 @@
+"""The neutral table of questions: all that training knows about a data set."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final, Literal
+
+import pyarrow as pa
+
+from cache_schema import field_rules
+from cache_schema.clip import clip_id_rule
+from cache_schema.errors import Problem, SchemaError
+from cache_schema.field_rules import Rule, check_fields
+from cache_schema.parquet_table import read_table, write_table
+
+Split = Literal["train", "val", "test"]
+
+OPEN_ENDED: Final = -1
+"""The ``answer_index`` of a question without candidates."""
+
+_SCHEMA: Final = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("clip_ids", pa.list_(pa.string())),
+        ("question", pa.string()),
+        ("answer", pa.string()),
+        ("candidates", pa.list_(pa.string())),
+        ("answer_index", pa.int32()),
+        ("tags", pa.list_(pa.string())),
+        ("split", pa.string()),
+    ]
+)
+_line: Final = field_rules.text(longest=4000)
+_RULES: Final[Mapping[str, Rule]] = {
+    "question_id": field_rules.text(),
+    "clip_id": clip_id_rule,
+    "clip_ids": field_rules.sequence(clip_id_rule),
+    "question": _line,
+    "answer": _line,
+    "candidates": field_rules.sequence(_line),
+    "answer_index": field_rules.integer(least=OPEN_ENDED),
+    "tags": field_rules.sequence(field_rules.text(pattern="[a-z0-9_-]+:.+")),
+    "split": field_rules.one_of("train", "val", "test"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """One question about one clip or several.
+
+    Raises:
+        SchemaError: a field breaks its rule, or the answer does not fit the candidates; carries
+            every problem.
+    """
+
+    question_id: str
+    """Unique name of the question in its table."""
+    clip_id: str
+    """The clip asked about; of several, the first."""
+    question: str
+    """The question's text."""
+    answer: str
+    """The right answer's text."""
+    split: Split
+    """Which part of the data set the question belongs to."""
+    candidates: tuple[str, ...] = ()
+    """The answers to choose from; empty for an open-ended question."""
+    answer_index: int = OPEN_ENDED
+    """Place of the right answer among the candidates; -1 for an open-ended question."""
+    tags: tuple[str, ...] = ()
+    """Groups that results are reported by, as ``kind:value``: ``type:color``, ``level:core``."""
+    clip_ids: tuple[str, ...] = ()
+    """All clips of a question about several; empty for a question about one."""
+
+    def __post_init__(self) -> None:
+        problems = check_fields(_values(self), _RULES)
+        if not problems:
+            problems = [*self._answer_problems(), *self._clip_problems()]
+        if problems:
+            raise SchemaError(f"question {self.question_id!r}", problems)
+        for name in ("candidates", "tags", "clip_ids"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """Every clip the question is about, at least one."""
+        return self.clip_ids or (self.clip_id,)
+
+    def _answer_problems(self) -> Iterator[Problem]:
+        if not self.candidates:
+            if self.answer_index != OPEN_ENDED:
+                yield Problem(
+                    "answer_index", f"is {self.answer_index}, but there are no candidates"
+                )
+        elif not 0 <= self.answer_index < len(self.candidates):
+            what = f"is {self.answer_index}, outside 0 to {len(self.candidates) - 1}"
+            yield Problem("answer_index", what)
+        elif self.candidates[self.answer_index] != self.answer:
+            chosen = self.candidates[self.answer_index]
+            yield Problem("answer", f"is {self.answer!r}, but the candidate chosen is {chosen!r}")
+
+    def _clip_problems(self) -> Iterator[Problem]:
+        if self.clip_ids and self.clip_ids[0] != self.clip_id:
+            yield Problem("clip_id", f"is {self.clip_id!r}, not the first of clip_ids")
+
+
+def write_questions(path: Path, questions: Iterable[Question]) -> None:
+    """Writes a question table.
+
+    Raises:
+        SchemaError: a question id appears twice.
+    """
+    rows = list(questions)
+    problems = _duplicates(row.question_id for row in rows)
+    if problems:
+        raise SchemaError(f"questions table {path}", problems)
+    write_table(path, pa.Table.from_pylist([_values(row) for row in rows], _SCHEMA), "questions")
+
+
+def read_questions(path: Path, split: Split | None = None) -> list[Question]:
+    """Reads a question table, all of which is checked, and returns one split or all of it.
+
+    Raises:
+        InputError: there is no such table.
+        SchemaError: the table breaks its schema; carries every problem with its row.
+    """
+    table, _ = read_table(path, "questions", _SCHEMA)
+    problems: list[Problem] = []
+    questions = []
+    for number, row in enumerate(table.to_pylist(), start=1):
+        try:
+            questions.append(Question(**row))
+        except SchemaError as error:
+            place = f"row {number} ({row['question_id']!r})"
+            problems.extend(Problem(f"{place}.{at}", what) for at, what in error.problems)
+    problems.extend(_duplicates(question.question_id for question in questions))
+    if problems:
+        raise SchemaError(f"questions table {path}", problems)
+    return [question for question in questions if split is None or question.split == split]
+
+
+_SPAN = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())])
+_EVIDENCE_SCHEMA: Final = pa.schema([("question_id", pa.string()), ("spans", pa.list_(_SPAN))])
+
+
+def write_evidence(path: Path, evidence: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Writes where the answers are to be seen, apart from the questions, so that training cannot see it.
+
+    Args:
+        path: the Parquet file.
+        evidence: question id -> spans (start_s, end_s), in seconds from the clip's file start.
+
+    Raises:
+        SchemaError: a span is not finite or does not end after it starts.
+    """
+    rows = [
+        {"question_id": name, "spans": [{"start_s": start, "end_s": end} for start, end in spans]}
+        for name, spans in evidence.items()
+    ]
+    problems = _span_problems(evidence.items())
+    if problems:
+        raise SchemaError(f"evidence table {path}", problems)
+    write_table(path, pa.Table.from_pylist(rows, _EVIDENCE_SCHEMA), "evidence")
+
+
+def read_evidence(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Reads what ``write_evidence`` wrote: question id -> spans (start_s, end_s).
+
+    Raises:
+        InputError: there is no such table.
+        SchemaError: the table breaks its schema.
+    """
+    table, _ = read_table(path, "evidence", _EVIDENCE_SCHEMA)
+    rows = table.to_pylist()
+    evidence = {
+        row["question_id"]: [(span["start_s"], span["end_s"]) for span in row["spans"]]
+        for row in rows
+    }
+    problems = [*_duplicates(row["question_id"] for row in rows), *_span_problems(evidence.items())]
+    if problems:
+        raise SchemaError(f"evidence table {path}", problems)
+    return evidence
+
+
+def _values(question: Question) -> dict[str, object]:
+    return {field.name: getattr(question, field.name) for field in fields(question)}
+
+
+def _duplicates(ids: Iterable[str]) -> list[Problem]:
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for question_id in ids:
+        if question_id in seen:
+            twice[question_id] = None
+        seen.add(question_id)
+    return [
+        Problem("question_id", f"{question_id!r} is there more than once") for question_id in twice
+    ]
+
+
+def _span_problems(evidence: Iterable[tuple[str, Sequence[tuple[float, float]]]]) -> list[Problem]:
+    bound = field_rules.number()
+    problems = []
+    for question_id, spans in evidence:
+        for position, (start, end) in enumerate(spans):
+            broken = bound(start) or bound(end)
+            if broken is None and start >= end:
+                broken = f"ends at {end}, not after its start {start}"
+            if broken is not None:
+                problems.append(Problem(f"{question_id!r}.spans.{position}", broken))
+    return problems
