@@ -1,0 +1,1 @@
+"""Stage two: train the question-guided sampler, the refinement and the heads from cached features."""

@@ -1,0 +1,224 @@
+"""What a training run is: frozen dataclasses, read from and written to plain dictionaries."""
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from cache_schema.errors import InputError
+from train.model.attention import AttentionKernel
+from train.model.frame_sampling_block import SkipForm
+from train.model.sparse_sampling import Draws
+
+Method = Literal["videodistill", "mean_frame", "single_random_frame", "majority"]
+VisualInput = Literal["real", "static", "noise"]
+
+
+class ConfigError(InputError, ValueError):
+    """A configuration names an unknown option, or gives one a value it cannot have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSizes:
+    """The sizes that the store decides: width, frames and patches of every clip."""
+
+    dim: int
+    """D, the width of CLS, patch and sentence features."""
+    frames: int
+    """N, the cached frames of a clip."""
+    patches: int
+    """P, the patch tokens of a frame."""
+
+
+class _Strict:
+    """Checks shared by both configurations: types of plain values, and strict parsing."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from a plain mapping (TOML, JSON); unknown keys and wrong types are refused.
+
+        Raises:
+            ConfigError: naming the key, what was found and the closest known key.
+        """
+        known = {option.name: option for option in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        hints = typing.get_type_hints(cls)
+        chosen: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+                raise ConfigError(f"{cls.__name__} has no option {key!r}; {hint}")
+            nested = hints[key]
+            if isinstance(nested, type) and issubclass(nested, _Strict):
+                if not isinstance(value, Mapping):
+                    raise ConfigError(f"{cls.__name__}.{key} must be a table, found {value!r}")
+                value = nested.from_dict(value)
+            chosen[key] = value
+        return cls(**chosen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that `from_dict` reads back to an equal configuration."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    def _check_types(self) -> None:
+        """Refuse values whose type or choice the annotation does not allow."""
+        for name, hint in typing.get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not _fits(value, hint):
+                allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else hint
+                raise ConfigError(f"{type(self).__name__}.{name} is {value!r}, expected {allowed}")
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:  # noqa: FBT001
+        """Raise with the option's name, its value and the rule it breaks."""
+        if not holds:
+            value = getattr(self, name)
+            raise ConfigError(f"{type(self).__name__}.{name} is {value!r}, must be {rule}")
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - annotations have no common type
+    """Whether a value is of an annotated type: Literal, float (integers too), or a plain class."""
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if typing.get_args(hint):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig(_Strict):
+    """VideoDistill's options; where the paper is silent, `docs/paper-map.md` says why this default."""
+
+    selected: int = 16
+    """K, the frames that the sampler picks (paper: 16)."""
+    sampling_blocks: int = 3
+    """L, the FS-Blocks (paper: 3)."""
+    refinement_blocks: int = 2
+    """The VR-Blocks (paper: silent)."""
+    heads: int = 8
+    """Attention and gate heads; must divide the feature width (paper: silent)."""
+    mlp_ratio: int = 4
+    """Hidden width of the MLPs over D (paper: silent; ViT's and Frozen in Time's)."""
+    sampler: Literal["learned", "uniform", "random"] = "learned"
+    """`learned` is the paper's; the others are its question-blind rivals."""
+    draws: Draws = "independent"
+    """`independent` is Eq. 4-5 to the letter; `without_replacement` never picks a frame twice."""
+    skip: SkipForm = "frozen"
+    """Where the FS-Block's residual starts: the block's input, or the gate's output."""
+    gate_init: Literal["identity", "random"] = "identity"
+    """Start of w_q and w_k in every LA-Gate."""
+    sampler_init: Literal["clip_prior", "random"] = "clip_prior"
+    """Start of the sampler; `clip_prior` ranks frames by CLIP similarity before any training."""
+    sampler_gain: float = 1.0
+    """How sharp the clip prior starts: the size of W_s along the prior's direction."""
+    text: Literal["linear", "none"] = "linear"
+    """A trainable linear map on t_cls, starting as the identity, or the frozen feature itself."""
+    standardise: bool = True
+    """Centre and scale the frozen features with training statistics."""
+    temporal_on_selected: bool = True
+    """Add an embedding of the selected frame's index to its patches."""
+    spatial_on_patches: bool = True
+    """Add an embedding of the patch's place."""
+    refinement_final_norm: bool = True
+    """Close the refinement with Frozen in Time's LayerNorm."""
+    head_dropout: float = 0.0
+    """Dropout inside the answer head."""
+    attention: AttentionKernel = "auto"
+    """`auto` is explicit matrix products on CPU and torch's fused kernel elsewhere."""
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        for name in ("selected", "sampling_blocks", "refinement_blocks", "heads", "mlp_ratio"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("sampler_gain", self.sampler_gain > 0, "above 0")
+        self._require("head_dropout", 0 <= self.head_dropout < 1, "in [0, 1)")
+
+    def check_sizes(self, sizes: FeatureSizes) -> None:
+        """Refuse options that the store's features cannot serve.
+
+        Raises:
+            ConfigError: K above N, or heads that do not divide D.
+        """
+        if self.selected > sizes.frames:
+            raise ConfigError(
+                f"ModelConfig.selected is {self.selected}, but the store has {sizes.frames} frames "
+                "per clip; choose at most that many"
+            )
+        if sizes.dim % self.heads:
+            raise ConfigError(
+                f"ModelConfig.heads is {self.heads}, which does not divide the feature width "
+                f"{sizes.dim}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(_Strict):
+    """One training run: the model, the schedule and the machine."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Options of the model."""
+    method: Method = "videodistill"
+    """The model, or one of the probes that it is measured against."""
+    visual: VisualInput = "real"
+    """`static` and `noise` train and evaluate without the video: the language-only run."""
+    seed: int = 1
+    """Seeds weights, order and noise."""
+    steps: int = 2000
+    """Optimisation steps; the schedule's length."""
+    clips_per_batch: int = 16
+    """Groups of questions in a batch, each about one clip, whose features are read once."""
+    questions_per_clip: int = 4
+    """Questions in a group; 1 is the paper's sampling."""
+    lr: float = 5e-4
+    """Peak learning rate (paper: silent)."""
+    weight_decay: float = 0.01
+    """AdamW's decay of matrices; biases, norms and embeddings have none."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up, then cosine to 0."""
+    clip_norm: float = 1.0
+    """The gradient's largest norm."""
+    label_smoothing: float = 0.0
+    """Of the cross-entropy."""
+    tau_start: float = 1.0
+    """Temperature of Eq. 4 at the first step (paper: silent)."""
+    tau_end: float = 0.5
+    """Temperature of Eq. 4 at the last step; evaluation uses this one."""
+    vocabulary_limit: int = 4000
+    """Most answer classes kept; questions with a rarer answer are left out of training."""
+    validate_every: int = 200
+    """Steps between validations; each writes a checkpoint."""
+    evaluation_questions: int = 64
+    """Questions in an evaluation batch."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` runs matrix products in bfloat16 by autocast; weights stay float32."""
+    device: str = "cpu"
+    """A torch device; everything but `cpu` is not run by the default tests."""
+    cache_in_ram: Literal["auto", "always", "never"] = "auto"
+    """Hold all features of the run in memory; `auto` does where they fit under the limit."""
+    ram_limit_mib: int = 4096
+    """The limit that `cache_in_ram="auto"` keeps."""
+    read_ahead: int = 2
+    """Batches that the reading thread may be ahead."""
+    statistics_clips: int = 256
+    """Training clips that the standardisation is computed from, at most."""
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        positive = ("clips_per_batch", "questions_per_clip", "vocabulary_limit", "validate_every")
+        positive += ("evaluation_questions", "read_ahead", "statistics_clips", "steps")
+        for name in positive:
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lr", "clip_norm", "tau_start", "tau_end"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        for name in ("seed", "weight_decay", "warmup_steps", "ram_limit_mib"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
+        self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")

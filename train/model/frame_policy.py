@@ -1,0 +1,70 @@
+"""The gradient-free rivals of the learned sampler: which K of N frames, blind to the question.
+
+Shapes: C = clips, Q = questions, N = frames, K = selected, D = model width.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_EVALUATION_SEED = 0
+
+
+class FrameChoice(NamedTuple):
+    """Which frames each question looks at, and how sure the sampler was."""
+
+    y_soft_QKN: Tensor
+    """Soft weights of Eq. 4, rows summing to 1; one-hot where nothing is learned."""
+    index_QK: Tensor
+    """int64 index of the selected frames (Eq. 5)."""
+
+
+class UniformPolicy(nn.Module):
+    """The mid-points of K equal parts of the N frames, the same for every question."""
+
+    def __init__(self, frames: int, selected: int) -> None:
+        super().__init__()
+        self.frames = frames
+        midpoints = (torch.arange(selected, dtype=torch.float64) + 0.5) * frames / selected
+        self.register_buffer("index_K", midpoints.long(), persistent=False)
+
+    def forward(
+        self,
+        v_cls_CND: Tensor,  # noqa: ARG002 - one interface with SparseSampling
+        t_QD: Tensor,
+        clip_of_question_Q: Tensor,  # noqa: ARG002
+        *,
+        tau: float,  # noqa: ARG002
+        generator: torch.Generator | None,  # noqa: ARG002
+    ) -> FrameChoice:
+        """Return the same K indices for all Q questions."""
+        index_K: Tensor = self.get_buffer("index_K")
+        index_QK = index_K.expand(t_QD.shape[0], -1)
+        return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)
+
+
+class RandomPolicy(nn.Module):
+    """K distinct random frames in time order; in evaluation the draw is the same in every call."""
+
+    def __init__(self, frames: int, selected: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.selected = selected
+
+    def forward(
+        self,
+        v_cls_CND: Tensor,  # noqa: ARG002 - one interface with SparseSampling
+        t_QD: Tensor,
+        clip_of_question_Q: Tensor,  # noqa: ARG002
+        *,
+        tau: float,  # noqa: ARG002
+        generator: torch.Generator | None,
+    ) -> FrameChoice:
+        """Draw from `generator` in training, from a fixed seed in evaluation."""
+        if not self.training:
+            generator = torch.Generator(t_QD.device).manual_seed(_EVALUATION_SEED)
+        rank = torch.rand(t_QD.shape[0], self.frames, generator=generator, device=t_QD.device)
+        index_QK = rank.topk(self.selected, dim=-1).indices.sort(dim=-1).values
+        return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)

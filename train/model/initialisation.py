@@ -1,0 +1,73 @@
+"""How the model starts: the paper is silent, and on small data the start decides the outcome.
+
+Shapes: D = model width, K = selected.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from train.config import ModelConfig
+from train.model.la_gate import LAGate
+from train.model.sparse_sampling import SparseSampling
+
+if TYPE_CHECKING:
+    from train.model.video_distill import VideoDistill
+
+_EMBEDDING_STD = 0.02
+_QUIET = 0.1  # how much of w_v's random part the clip prior keeps
+
+
+def initialise(model: "VideoDistill", config: ModelConfig) -> None:
+    """Set every weight: Xavier for linears, small normal for embeddings, then the named options.
+
+    - `gate_init="identity"`: $w_q = w_k = I$ in every LA-Gate, so that the first similarities are
+      those the frozen encoder was trained for.
+    - the text linear, where there is one, starts as the identity map.
+    - `sampler_init="clip_prior"`: see `apply_clip_prior`.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("_embedding"):
+            nn.init.trunc_normal_(parameter, std=_EMBEDDING_STD)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    if isinstance(model.text, nn.Linear):
+        nn.init.eye_(model.text.weight)
+    if config.gate_init == "identity":
+        for module in model.modules():
+            if isinstance(module, LAGate):
+                nn.init.eye_(module.w_q.weight)
+                nn.init.eye_(module.w_k.weight)
+    if isinstance(model.sampler, SparseSampling) and config.sampler_init == "clip_prior":
+        apply_clip_prior(model.sampler, config.sampler_gain)
+
+
+@torch.no_grad()
+def apply_clip_prior(sampler: SparseSampling, gain: float) -> None:
+    r"""Start the sampler as a ranking of frames by CLIP similarity to the question.
+
+    With random $w_v$, $w_o$, $W_s$ the sign of "similar to the question -> larger logit" is a
+    coin toss, and a sampler that starts on the wrong side rarely recovers. Here a random unit
+    direction $e$ carries the similarity: the first gate has $w_v(v) = \epsilon\, w_v v + \sqrt D\, e$
+    and $w_o = I$, so that it writes about $\sqrt D\, dist\, e$ into the stream, and the rows of $W_s$
+    are `gain` $\cdot\, e$ plus small noise, so that the first logits rise with
+    $\cos(question, frame)$. The frame hit of the untrained model is therefore a prior that the
+    encoder brings, and reports should state it beside the trained one.
+
+    With `skip="frozen"` the gate reaches the stream only through the inter-frame attention, which
+    therefore starts as a smoothing over similar frames ($W_q = W_k = W_v = W_o = I$).
+    """
+    block = sampler.blocks[0]
+    dim = sampler.temporal_embedding.shape[1]
+    direction_D = torch.sign(torch.randn(dim)) * dim**-0.5
+    block.gate.w_v.weight.mul_(_QUIET)
+    block.gate.w_v.bias.copy_(direction_D * dim**0.5)
+    nn.init.eye_(block.gate.w_o.weight)
+    if block.skip == "frozen":
+        block.attention.qkv.weight.copy_(torch.eye(dim).repeat(3, 1))
+        nn.init.eye_(block.attention.proj.weight)
+    rows_KD = direction_D * gain + torch.randn_like(sampler.w_s.weight) * _EMBEDDING_STD
+    sampler.w_s.weight.copy_(rows_KD)

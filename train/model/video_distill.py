@@ -1,0 +1,123 @@
+"""Figure 2: VideoDistill from cached features, as the composition of its sections.
+
+Shapes: C = clips, Q = questions, N = frames, K = selected, P = patches, D = width, A = answers.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from train.config import FeatureSizes, ModelConfig
+from train.model.answer_head import AnswerHead
+from train.model.frame_policy import FrameChoice, RandomPolicy, UniformPolicy
+from train.model.initialisation import initialise
+from train.model.refinement import VisionRefinement
+from train.model.selection import select_patches
+from train.model.sparse_sampling import SparseSampling
+from train.model.standardisation import Standardisation
+
+
+class Answering(NamedTuple):
+    """What a model says about a batch of questions, and where it looked."""
+
+    logit_QA: Tensor
+    index_QK: Tensor
+    """int64 selected frames; K = 0 for a model that selects none."""
+    y_soft_QKN: Tensor
+
+
+class VideoDistill(nn.Module):
+    """Thinking, observing, answering: choose frames, refine their patches, classify v*_cls.
+
+    Sections 3.2-3.4 of "Language-aware Visual Semantic Distillation for Video Question Answering"
+    (CVPR 2024) on frozen features. Several questions may ask about one clip: the features come
+    once per clip, and `clip_of_question_Q` says which clip a question is about.
+    """
+
+    reads_patches = True
+
+    def __init__(self, config: ModelConfig, sizes: FeatureSizes, answers: int) -> None:
+        super().__init__()
+        self.standardise = Standardisation(sizes.dim)
+        self.text = (
+            nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
+        )
+        self.sampler = _build_sampler(config, sizes)
+        self.refinement = VisionRefinement(
+            sizes.dim,
+            config.heads,
+            sizes.frames,
+            sizes.patches,
+            config.refinement_blocks,
+            mlp_ratio=config.mlp_ratio,
+            temporal=config.temporal_on_selected,
+            spatial=config.spatial_on_patches,
+            final_norm=config.refinement_final_norm,
+            kernel=config.attention,
+        )
+        self.head = AnswerHead(sizes.dim, answers, config.head_dropout)
+        initialise(self, config)
+
+    def choose_frames(
+        self,
+        cls_CND: Tensor,
+        t_cls_QD: Tensor,
+        clip_of_question_Q: Tensor,
+        *,
+        tau: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> FrameChoice:
+        """Section 3.3: needs the CLS features of all N frames, and no patch."""
+        v_cls_CND = self.standardise.cls(cls_CND)
+        t_QD = self.text(self.standardise.text(t_cls_QD))
+        choice: FrameChoice = self.sampler(
+            v_cls_CND, t_QD, clip_of_question_Q, tau=tau, generator=generator
+        )
+        return choice
+
+    def answer(self, selected_QKPD: Tensor, t_cls_QD: Tensor, index_QK: Tensor) -> Tensor:
+        """Section 3.4 and the head: logits [Q, A] from the patches of the K selected frames."""
+        patch_QKPD = self.standardise.patch(selected_QKPD)
+        t_QD = self.text(self.standardise.text(t_cls_QD))
+        logit_QA: Tensor = self.head(self.refinement(patch_QKPD, t_QD, index_QK))
+        return logit_QA
+
+    def forward(
+        self,
+        cls_CND: Tensor,
+        patch_CNPD: Tensor,
+        t_cls_QD: Tensor,
+        clip_of_question_Q: Tensor,
+        *,
+        tau: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Answering:
+        """Answer Q questions about C clips; in evaluation mode without any randomness."""
+        choice = self.choose_frames(
+            cls_CND, t_cls_QD, clip_of_question_Q, tau=tau, generator=generator
+        )
+        selected_QKPD = select_patches(
+            choice.y_soft_QKN, choice.index_QK, patch_CNPD, clip_of_question_Q
+        )
+        logit_QA = self.answer(selected_QKPD, t_cls_QD, choice.index_QK)
+        return Answering(logit_QA, choice.index_QK, choice.y_soft_QKN)
+
+
+def _build_sampler(config: ModelConfig, sizes: FeatureSizes) -> nn.Module:
+    """Return the learned sampler of Section 3.3 or one of its question-blind rivals."""
+    if config.sampler == "uniform":
+        return UniformPolicy(sizes.frames, config.selected)
+    if config.sampler == "random":
+        return RandomPolicy(sizes.frames, config.selected)
+    return SparseSampling(
+        sizes.dim,
+        config.heads,
+        sizes.frames,
+        config.selected,
+        config.sampling_blocks,
+        mlp_ratio=config.mlp_ratio,
+        skip=config.skip,
+        draws=config.draws,
+        kernel=config.attention,
+    )
