@@ -1,0 +1,77 @@
+# Everything a person runs. `make` alone lists the targets.
+#
+#   make demo                      the whole path on rendered videos, about ten minutes on two cores
+#   make extract DATASET=agqa      stage one of another data set; says which files it wants where
+#   make demo SEED=2               other videos, their own store and runs
+#   make test VENV=/opt/venv       use an environment that is already there
+
+DATASET ?= demo
+SEED    ?= 1
+VENV    ?= .venv
+ARGS    ?=
+PYTHON  ?= python3
+
+READY   := $(VENV)/.videodistill-ready
+RUN     := $(VENV)/bin/videodistill
+SELECT   = $(DATASET) --seed $(SEED) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-seeds demo-encoder data extract train evaluate report \
+        test test-slow check format bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
+
+$(READY): pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(READY)  ## make the virtual environment with all that the project needs
+
+demo: $(READY)  ## render, extract, train, evaluate and report the demo in one go
+	$(RUN) demo --seed $(SEED) $(ARGS)
+
+demo-seeds: $(READY)  ## train the demo with five seeds and write how many converge
+	$(RUN) demo-seeds $(ARGS)
+
+demo-encoder: $(READY)  ## train the small CLIP that ships with the demo anew (about an hour)
+	$(RUN) demo-encoder $(ARGS)
+
+data: $(READY)  ## render the demo's videos and questions
+	$(RUN) data make demo --seed $(SEED) $(ARGS)
+
+extract: $(READY)  ## stage one: frozen CLIP over every clip of DATASET, into its feature store
+	$(RUN) extract $(SELECT)
+
+train: $(READY)  ## stage two: train VideoDistill and its baselines from the store of DATASET
+	$(RUN) train $(SELECT)
+
+evaluate: $(READY)  ## test every trained run of DATASET, write summary.json
+	$(RUN) evaluate $(SELECT)
+
+report: $(READY)  ## write report.html from the evaluated runs of DATASET
+	$(RUN) report $(SELECT)
+
+test: $(READY)  ## the default tests: no network, no GPU, under ten minutes on two cores
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(READY)  ## the tests that take minutes each
+	$(VENV)/bin/python -m pytest -m slow --timeout 1800
+
+check: $(READY)  ## lint, format, types and import contracts, as in CI
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY)  ## let ruff format and mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(READY)  ## measure the store's readers, into benchmarks/results/
+	$(VENV)/bin/python -m benchmarks.store_read
+
+clean:  ## remove caches; data/, stores/ and runs/ stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
