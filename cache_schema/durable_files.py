@@ -1,15 +1,19 @@
 """Files that are whole or absent after a crash: write aside, force to disk, then publish the name."""
 
+import errno
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
+
+Buffer = bytes | memoryview
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 """Names of files still being written start with this; readers and checks pass them over."""
 
 
-def create_file(path: Path, *parts: bytes) -> bool:
+def create_file(path: Path, content: Buffer, *, sync_name: bool = True) -> bool:
     """Creates a file with the given content, durably, unless the name is taken.
 
     The content is on disk before the name appears, and a name once given is never replaced, by
@@ -17,30 +21,34 @@ def create_file(path: Path, *parts: bytes) -> bool:
 
     Args:
         path: name of the new file; its folder must exist.
-        parts: the content, in order.
+        content: the bytes; written in one call, because the kernel then keeps a large file in large
+            pages, from which it is read half as fast again.
+        sync_name: whether to force the name to disk too; without it the caller must call
+            ``sync_folder`` before relying on the file.
 
     Returns:
         True if this call created the file, False if the name was taken.
     """
-    temporary = _write_aside(path, parts)
+    temporary = _write_aside(path, content)
     try:
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if sync_name:
+        sync_folder(path.parent)
     return True
 
 
-def replace_file(path: Path, *parts: bytes) -> None:
+def replace_file(path: Path, content: Buffer) -> None:
     """Writes a file durably, in place of what bore its name before; readers see the old or the new.
 
     Args:
         path: name of the file; its folder must exist.
-        parts: the content, in order.
+        content: the bytes.
     """
-    temporary = _write_aside(path, parts)
+    temporary = _write_aside(path, content)
     try:
         temporary.replace(path)
     finally:
@@ -50,11 +58,7 @@ def replace_file(path: Path, *parts: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Forces a folder's list of names to disk: a new name can be lost without it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def temporary_name(path: Path) -> Path:
@@ -62,14 +66,62 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name[:80]}-{secrets.token_hex(8)}")
 
 
-def _write_aside(path: Path, parts: tuple[bytes, ...]) -> Path:
+def publish_folder(temporary: Path, path: Path) -> bool:
+    """Gives a finished folder its name, durably, unless the name is taken by a folder with content.
+
+    Args:
+        temporary: the folder, on the same file system; gone afterwards.
+        path: its name.
+
+    Returns:
+        True if the folder now bears the name, False if another one did already.
+    """
+    for folder, _, names in os.walk(temporary):
+        for name in names:
+            _sync(Path(folder, name), os.O_RDONLY)
+        sync_folder(Path(folder))
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise
+        return False
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(path.parent)
+    return True
+
+
+def file_system_now(folder: Path) -> float:
+    """Returns the time by the clock that stamps a folder's files, in seconds since 1970.
+
+    On a network file system that is the server's clock; comparing it with a file's modification
+    time needs no agreement between the clocks of machines.
+    """
+    probe = temporary_name(folder / "clock")
+    try:
+        probe.touch(exist_ok=False)
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _write_aside(path: Path, content: Buffer) -> Path:
     temporary = temporary_name(path)
     try:
         with temporary.open("xb") as file:
-            file.writelines(parts)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

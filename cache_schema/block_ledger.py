@@ -1,0 +1,165 @@
+"""The state of all blocks as the claim and commit files tell it: read again and again, never locked.
+
+Claims are never deleted and an address is passed over only when its claim was seen, so addresses are
+taken in order: whoever holds a higher address could see every lower claim. That is what settles,
+without a lock, which of two jobs keeps a clip that both have claimed.
+"""
+
+import secrets
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from cache_schema.block_claim import (
+    BlockClaim,
+    ClaimRecord,
+    parse_record_name,
+    read_claim,
+    record_name,
+)
+from cache_schema.block_commit import BlockCommit, read_commit
+from cache_schema.durable_files import create_file, file_system_now, replace_file
+from cache_schema.layout import CLAIMS, COMMITS
+from cache_schema.outcome import Status
+from cache_schema.process_owner import ProcessOwner
+from cache_schema.store_root import StoreRoot, create_segment
+
+
+class BlockLedger:
+    """Which clips are done, and which are being done by a live process."""
+
+    def __init__(
+        self,
+        root: StoreRoot,
+        *,
+        lease_s: float,
+        statuses: Mapping[str, Status],
+        folded: Collection[tuple[int, int]],
+    ) -> None:
+        """Reads every claim and commit there is.
+
+        Args:
+            root: the store.
+            lease_s: age from which a claim is dead when its process cannot be asked.
+            statuses: what the manifest says of its clips.
+            folded: the blocks (segment, block) that the manifest has taken in.
+        """
+        self._root = root
+        self._lease_s = lease_s
+        self._statuses = dict(statuses)
+        self._live: dict[int, ClaimRecord] = {}
+        claims = self._addresses(root.path / CLAIMS)
+        commits = self._addresses(root.path / COMMITS)
+        known = {self._address(*place) for place in folded}
+        for address in sorted(commits - known):
+            self._apply(read_commit(root.path, self._name(address)))
+        self._open = claims - commits - known
+        self._next = max(claims | commits | known, default=-1) + 1
+
+    def refresh(self, *, job: str) -> None:
+        """Takes in new claims and commits, and ends the claims of dead processes.
+
+        Args:
+            job: the job that is named as the one which ended them.
+        """
+        while self._file(CLAIMS, self._next).exists():
+            self._open.add(self._next)
+            self._next += 1
+        for address in sorted(self._open):
+            self._live.pop(address, None)
+            commit = self._commit_of(address)
+            if commit is None:
+                record = read_claim(self._file(CLAIMS, address))
+                if self._is_alive(record, address):
+                    self._live[address] = record
+                    continue
+                commit = end_block(self._root.path, record.claim, job=job)
+            self._apply(commit)
+            self._open.discard(address)
+
+    def status(self, clip_id: str) -> Status | None:
+        """Returns a clip's best committed status, None for a clip without one."""
+        return self._statuses.get(clip_id)
+
+    def claimed(self, *, before: BlockClaim | None = None) -> set[str]:
+        """Returns the clips that live processes have claimed, or only those claimed before one."""
+        limit = self._next if before is None else self._address(before.segment, before.block)
+        return {
+            clip_id
+            for address, record in self._live.items()
+            if address < limit
+            for clip_id in record.claim.clip_ids
+        }
+
+    def create_claim(self, clip_ids: Collection[str], *, job: str) -> ClaimRecord:
+        """Claims the first free block for some clips, in the name of the calling process."""
+        owner, token = ProcessOwner.current(), secrets.token_hex(8)
+        address = self._next
+        while True:
+            segment, block = divmod(address, self._root.layout.segment_blocks)
+            create_segment(self._root, segment)
+            claim = BlockClaim(
+                segment=segment, block=block, clip_ids=tuple(clip_ids), job=job, token=token
+            )
+            record = ClaimRecord(claim=claim, owner=owner)
+            if create_file(self._file(CLAIMS, address), record.encode()):
+                return record
+            address += 1
+
+    def narrow_claim(self, record: ClaimRecord, clip_ids: Collection[str]) -> ClaimRecord:
+        """Gives up some clips of one's own claim."""
+        claim = record.claim
+        fewer = BlockClaim(
+            segment=claim.segment,
+            block=claim.block,
+            clip_ids=tuple(clip_ids),
+            job=claim.job,
+            token=claim.token,
+        )
+        narrowed = ClaimRecord(claim=fewer, owner=record.owner)
+        replace_file(self._root.path / CLAIMS / claim.name, narrowed.encode())
+        return narrowed
+
+    def _apply(self, commit: BlockCommit) -> None:
+        for clip in commit.clips:
+            if clip.outcome.status is Status.OK:
+                self._statuses[clip.outcome.clip_id] = Status.OK
+            else:
+                self._statuses.setdefault(clip.outcome.clip_id, Status.FAILED)
+
+    def _is_alive(self, record: ClaimRecord, address: int) -> bool:
+        alive = record.owner.is_alive() if record.owner is not None else None
+        if alive is None:
+            heartbeat = self._file(CLAIMS, address).stat().st_mtime
+            return file_system_now(self._root.path / CLAIMS) - heartbeat <= self._lease_s
+        return alive
+
+    def _commit_of(self, address: int) -> BlockCommit | None:
+        try:
+            return read_commit(self._root.path, self._name(address))
+        except FileNotFoundError:
+            return None
+
+    def _addresses(self, folder: Path) -> set[int]:
+        places = [parse_record_name(file.name) for file in folder.iterdir()]
+        return {self._address(*place) for place in places if place is not None}
+
+    def _address(self, segment: int, block: int) -> int:
+        return segment * self._root.layout.segment_blocks + block
+
+    def _name(self, address: int) -> str:
+        return record_name(*divmod(address, self._root.layout.segment_blocks))
+
+    def _file(self, folder: str, address: int) -> Path:
+        return self._root.path / folder / self._name(address)
+
+
+def end_block(root: Path, claim: BlockClaim, *, job: str) -> BlockCommit:
+    """Ends a claimed block without data, unless its owner has committed it meanwhile.
+
+    Returns:
+        The block's commit: the one made here, or the owner's.
+    """
+    commit = BlockCommit.of_claim(claim, job=job, abandoned=True)
+    if create_file(root / COMMITS / claim.name, commit.encode()):
+        return commit
+    return read_commit(root, claim.name)

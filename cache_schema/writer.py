@@ -1,0 +1,332 @@
+"""Writing features into a store: claim a block, write its shards, verify them, commit."""
+
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schema.block_claim import LEASE_S, BlockClaim, Heartbeat, read_claim
+from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, FileSeal, read_commit
+from cache_schema.block_ledger import BlockLedger, end_block
+from cache_schema.durable_files import create_file, sync_folder
+from cache_schema.errors import (
+    CorruptStore,
+    InputError,
+    NonFiniteFeatures,
+    StoreBusy,
+    StoreNewer,
+)
+from cache_schema.identity import FeatureIdentity
+from cache_schema.layout import CLAIMS, COMMITS, ShardShape
+from cache_schema.manifest import fold_commits, read_manifest
+from cache_schema.outcome import ClipOutcome, Status
+from cache_schema.shard import encode_shard
+from cache_schema.store_root import read_root, require_identity
+
+# Five beats to a lease: a claim survives four that a slow file system loses.
+_BEATS_PER_LEASE: Final = 5
+
+Float16 = npt.NDArray[np.float16]
+
+
+class StoreWriter:
+    """One process's way to write into a store that others write into at the same time.
+
+    No locks are taken. A block has one owner ever, the process that created its claim; it exists
+    when its commit does, and files once published are never written again. Threads of one process
+    may share a writer. Leaving the ``with`` block ends the claims that were not committed.
+
+    Args:
+        path: the store; made by ``create_store``.
+        identity: identity of the features that will be written.
+        job: name of the run, told to whoever meets its claims.
+        lease_s: age from which a claim of another machine is dead without a heartbeat.
+
+    Raises:
+        IdentityMismatch: the store holds other features.
+        StoreNewer: the store needs a writer that knows more.
+        StoreAbsent, StoreForeign, StoreOlder, CorruptStore: as ``open_store``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        identity: FeatureIdentity,
+        *,
+        job: str | None = None,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self._root = read_root(path)
+        require_identity(self._root, identity)
+        if self._root.writer_features:
+            raise StoreNewer(
+                f"The store {self._root.path} needs a writer that knows "
+                f"{list(self._root.writer_features)}; this version does not. Upgrade "
+                f"videodistill-cache to add to it; reading works."
+            )
+        self.job = job or f"job-{secrets.token_hex(4)}"
+        self._lock = threading.Lock()
+        self._open_claims: dict[str, BlockClaim] = {}
+        self._heartbeat = Heartbeat(self._root.path, lease_s / _BEATS_PER_LEASE)
+        manifest = read_manifest(self._root, columns=["clip_id", "status"])
+        clip_ids, statuses = (column.to_pylist() for column in manifest.table.columns)
+        self._ledger = BlockLedger(
+            self._root,
+            lease_s=lease_s,
+            statuses=dict(zip(clip_ids, map(Status, statuses), strict=True)),
+            folded=manifest.folded,
+        )
+
+    @property
+    def path(self) -> Path:
+        """Folder of the store."""
+        return self._root.path
+
+    @property
+    def identity(self) -> FeatureIdentity:
+        """Identity of the store."""
+        return self._root.identity
+
+    @property
+    def block_slots(self) -> int:
+        """Most clips of a block."""
+        return self._root.layout.block_slots
+
+    def pending(self, clip_ids: Iterable[str], *, retry_failed: bool = False) -> list[str]:
+        """Returns the clips still to be done: neither committed nor claimed by a live process.
+
+        Claims of dead processes met on the way are ended, and their clips returned.
+
+        Args:
+            clip_ids: the clips wanted; the order is kept, repetitions are dropped.
+            retry_failed: whether a clip that failed is to be done again.
+        """
+        done = {Status.OK} if retry_failed else {Status.OK, Status.FAILED}
+        with self._lock:
+            self._ledger.refresh(job=self.job)
+            claimed = self._ledger.claimed()
+            return [
+                clip_id
+                for clip_id in dict.fromkeys(clip_ids)
+                if clip_id not in claimed and self._ledger.status(clip_id) not in done
+            ]
+
+    def claim(self, clip_ids: Sequence[str]) -> BlockClaim | None:
+        """Claims a block for some clips, at most ``block_slots`` of them.
+
+        Args:
+            clip_ids: clips that ``pending`` returned.
+
+        Returns:
+            The claim. Its ``clip_ids`` lack those that another process has claimed or done since
+            ``pending`` was asked; None when none is left.
+
+        Raises:
+            InputError: there are no clips, too many, or one twice.
+        """
+        if not 1 <= len(clip_ids) <= self.block_slots or len(set(clip_ids)) != len(clip_ids):
+            raise InputError(
+                f"A block of this store takes 1 to {self.block_slots} different clips, not "
+                f"{len(clip_ids)} with {len(set(clip_ids))} different ones."
+            )
+        with self._lock:
+            self._ledger.refresh(job=self.job)
+            free = self._free(clip_ids, self._ledger.claimed())
+            if not free:
+                return None
+            record = self._ledger.create_claim(free, job=self.job)
+            # Others may have claimed or committed while the claim was made; the lower address wins.
+            self._ledger.refresh(job=self.job)
+            kept = self._free(free, self._ledger.claimed(before=record.claim))
+            if not kept:
+                end_block(self.path, record.claim, job=self.job)
+                return None
+            if kept != free:
+                record = self._ledger.narrow_claim(record, kept)
+            self._open_claims[record.claim.name] = record.claim
+            self._heartbeat.add(record.claim.name)
+        return record.claim
+
+    def write_block(
+        self, claim: BlockClaim, outcomes: Sequence[ClipOutcome], cls: Float16, patch: Float16
+    ) -> None:
+        """Writes the features of a claimed block, verifies them on disk and commits the block.
+
+        Args:
+            claim: the block; a claim can be written once.
+            outcomes: exactly one outcome for each of the claim's clips.
+            cls: float16 [n, N, D], a row per outcome; rows of failed clips are not looked at.
+            patch: float16 [n, N, P, D], likewise.
+
+        Raises:
+            InputError: outcomes or arrays do not fit the claim or the store.
+            NonFiniteFeatures: features of an ok clip hold NaN or infinity; nothing was written, and
+                the block may be offered again with those clips marked as failed.
+            StoreBusy: the block was ended because its owner seemed dead, or was written before;
+                nothing was overwritten. The clips have to be claimed anew.
+            CorruptStore: a file read back is not what was written; ``abandon`` the claim.
+            OSError: the disk is full, or worse; ``abandon`` the claim.
+        """
+        self._require_outcomes(claim, outcomes)
+        self._require_features(outcomes, cls, patch)
+        self._require_owned(claim)
+        layout = self._root.layout
+        rows = [row for row, outcome in enumerate(outcomes) if outcome.status is Status.OK]
+        slots = {row: claim.block * layout.block_slots + rank for rank, row in enumerate(rows)}
+        seals = {
+            row: self._publish(
+                layout.patch_file(claim.segment, slot), patch[row], layout.patch_shard
+            )
+            for row, slot in slots.items()
+        }
+        cls_seal = None
+        if rows:
+            cls_file = layout.cls_file(claim.segment, claim.block)
+            cls_seal = self._publish(cls_file, cls[rows], layout.cls_shard)
+            sync_folder((self.path / cls_file).parent)
+            sync_folder((self.path / layout.patch_file(claim.segment, 0)).parent)
+        clips = tuple(
+            CommittedClip(outcome=outcome, slot=slots.get(row, NO_SLOT), patch=seals.get(row))
+            for row, outcome in enumerate(outcomes)
+        )
+        commit = BlockCommit.of_claim(claim, job=self.job, cls_file=cls_seal, clips=clips)
+        if not create_file(self.path / COMMITS / claim.name, commit.encode()):
+            self._refuse(claim)
+        self._forget(claim)
+
+    def abandon(self, claim: BlockClaim) -> None:
+        """Ends a claim that will not be written; its clips are pending again at once."""
+        end_block(self.path, claim, job=self.job)
+        self._forget(claim)
+
+    def beat(self) -> None:
+        """Makes the heartbeat of all open claims new; a thread does so five times per lease."""
+        self._heartbeat.beat()
+
+    def compact(self) -> int:
+        """Folds all commits into a new version of the manifest; readers see it when they open next.
+
+        Returns:
+            The newest version; without new commits that is the one before.
+        """
+        return fold_commits(self._root)
+
+    def close(self) -> None:
+        """Stops the heartbeat and ends the claims that were not committed."""
+        self._heartbeat.close()
+        for claim in tuple(self._open_claims.values()):
+            self.abandon(claim)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _free(self, clip_ids: Iterable[str], claimed: Collection[str]) -> list[str]:
+        return [
+            clip_id
+            for clip_id in clip_ids
+            if clip_id not in claimed and self._ledger.status(clip_id) is not Status.OK
+        ]
+
+    def _forget(self, claim: BlockClaim) -> None:
+        self._open_claims.pop(claim.name, None)
+        self._heartbeat.discard(claim.name)
+
+    def _require_outcomes(self, claim: BlockClaim, outcomes: Sequence[ClipOutcome]) -> None:
+        found = sorted(outcome.clip_id for outcome in outcomes)
+        if found != sorted(claim.clip_ids):
+            strange = sorted(set(found) ^ set(claim.clip_ids))[:5]
+            raise InputError(
+                f"Block {claim.name} claims {len(claim.clip_ids)} clips, but {len(found)} outcomes "
+                f"were given; they differ in {strange or 'repeated clips'}. Give one outcome for "
+                f"each of claim.clip_ids."
+            )
+        frames = self.identity.frames
+        for outcome in outcomes:
+            if outcome.frame_index is not None and len(outcome.frame_index) != frames:
+                raise InputError(
+                    f"The outcome of clip {outcome.clip_id!r} tells of {len(outcome.frame_index)} "
+                    f"frames; this store keeps {frames} of every clip."
+                )
+
+    def _require_features(
+        self, outcomes: Sequence[ClipOutcome], cls: Float16, patch: Float16
+    ) -> None:
+        layout, count = self._root.layout, len(outcomes)
+        expected = {
+            "cls": (cls, (count, layout.frames, layout.dim)),
+            "patch": (patch, (count, layout.frames, layout.patches, layout.dim)),
+        }
+        for name, (array, shape) in expected.items():
+            if array.shape != shape or array.dtype != np.float16:
+                raise InputError(
+                    f"{name} is {array.dtype} {array.shape}; this store takes float16 {shape} for "
+                    f"{count} outcomes."
+                )
+        broken = [
+            outcome.clip_id
+            for row, outcome in enumerate(outcomes)
+            if outcome.status is Status.OK and not (_finite(cls[row]) and _finite(patch[row]))
+        ]
+        if broken:
+            raise NonFiniteFeatures(
+                f"Features of {len(broken)} clips hold NaN or infinity, the first is {broken[0]!r}. "
+                f"Nothing was written; mark these clips as failed (nonfinite).",
+                clip_ids=broken,
+            )
+
+    def _require_owned(self, claim: BlockClaim) -> None:
+        file = self.path / CLAIMS / claim.name
+        if (self.path / COMMITS / claim.name).exists():
+            self._refuse(claim)
+        if not file.exists() or read_claim(file).claim.token != claim.token:
+            raise StoreBusy(
+                f"Block {claim.name} of {self.path} is not claimed by this claim. Claim a block of "
+                f"this store with StoreWriter.claim."
+            )
+
+    def _refuse(self, claim: BlockClaim) -> None:
+        self._forget(claim)
+        commit = read_commit(self.path, claim.name)
+        how = "ended as abandoned" if commit.abandoned else "committed"
+        raise StoreBusy(
+            f"Block {claim.name} of {self.path} was already {how} by job {commit.job!r} at "
+            f"{commit.committed}; this commit was refused and nothing was overwritten. Ask for "
+            f"pending clips and claim again."
+        )
+
+    def _publish(self, place: str, features: Float16, shape: ShardShape) -> FileSeal:
+        file = self.path / place
+        chunks = features.reshape(-1, shape.chunk_bytes // 2)
+        content = encode_shard(chunks, shape)
+        if not create_file(file, content.data, sync_name=False):
+            raise StoreBusy(
+                f"{file} is there already: the claim of this block was written before, and did not "
+                f"come to its commit. Abandon the claim and claim its clips again."
+            )
+        if not np.array_equal(np.fromfile(file, dtype=np.uint8), content):
+            raise CorruptStore(
+                f"{file} reads back differently than it was written; check the disk.", file=file
+            )
+        digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
+        return FileSeal(bytes=content.nbytes, digest=digest)
+
+
+def _finite(features: Float16) -> bool:
+    # The exponent of a half is all ones in NaN and infinity; integers compare ten times faster.
+    bits = features.view(np.uint16)
+    return not bool(((bits & np.uint16(0x7C00)) == np.uint16(0x7C00)).any())
