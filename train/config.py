@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from cache_schema.errors import InputError
+from train.features import VisualInput
 from train.model.attention import AttentionKernel
 from train.model.frame_sampling_block import SkipForm
 from train.model.sparse_sampling import Draws
 
-Method = Literal["videodistill", "mean_frame", "single_random_frame", "majority"]
-VisualInput = Literal["real", "static", "noise"]
+Method = Literal["videodistill", "mean_frame", "single_random_frame"]
 
 
 class ConfigError(InputError, ValueError):
@@ -57,8 +57,9 @@ class _Strict:
             if isinstance(nested, type) and issubclass(nested, _Strict):
                 if not isinstance(value, Mapping):
                     raise ConfigError(f"{cls.__name__}.{key} must be a table, found {value!r}")
-                value = nested.from_dict(value)
-            chosen[key] = value
+                chosen[key] = nested.from_dict(value)
+            else:
+                chosen[key] = value
         return cls(**chosen)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class _Strict:
                 allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else hint
                 raise ConfigError(f"{type(self).__name__}.{name} is {value!r}, expected {allowed}")
 
-    def _require(self, name: str, holds: bool, rule: str) -> None:  # noqa: FBT001
+    def _require(self, name: str, holds: bool, rule: str) -> None:
         """Raise with the option's name, its value and the rule it breaks."""
         if not holds:
             value = getattr(self, name)
@@ -87,7 +88,9 @@ def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - annotations have 
     if typing.get_args(hint):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -212,9 +215,16 @@ class TrainConfig(_Strict):
 
     def __post_init__(self) -> None:
         self._check_types()
-        positive = ("clips_per_batch", "questions_per_clip", "vocabulary_limit", "validate_every")
-        positive += ("evaluation_questions", "read_ahead", "statistics_clips", "steps")
-        for name in positive:
+        for name in (
+            "steps",
+            "clips_per_batch",
+            "questions_per_clip",
+            "vocabulary_limit",
+            "validate_every",
+            "evaluation_questions",
+            "read_ahead",
+            "statistics_clips",
+        ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "clip_norm", "tau_start", "tau_end"):
             self._require(name, getattr(self, name) > 0, "above 0")

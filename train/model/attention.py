@@ -39,13 +39,14 @@ def attend(
         out: Tensor = F.scaled_dot_product_attention(q_LE, k_SE, v_SE, attn_mask=keep_LS)
         # SDPA leaves a row without kept keys undefined (NaN or a mean, by backend).
         return out if keep_LS is None else out.masked_fill(~keep_LS.any(-1, keepdim=True), 0.0)
-    score_LS = (q_LE * q_LE.shape[-1] ** -0.5) @ k_SE.transpose(-1, -2)
+    score_LS: Tensor = (q_LE * q_LE.shape[-1] ** -0.5) @ k_SE.transpose(-1, -2)
     if keep_LS is not None:
         score_LS = score_LS.masked_fill(~keep_LS, torch.finfo(score_LS.dtype).min)
     weight_LS = score_LS.softmax(-1)
     if keep_LS is not None:
         weight_LS = weight_LS.masked_fill(~keep_LS, 0.0)
-    return weight_LS @ v_SE
+    mixed_LE: Tensor = weight_LS @ v_SE
+    return mixed_LE
 
 
 class MultiHeadAttention(nn.Module):

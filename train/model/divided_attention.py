@@ -24,9 +24,7 @@ class GroupedAttention(nn.Module):
     `axis="space"`: the patches of one frame are a group.
     """
 
-    def __init__(
-        self, dim: int, heads: int, axis: Axis, kernel: AttentionKernel = "auto"
-    ) -> None:
+    def __init__(self, dim: int, heads: int, axis: Axis, kernel: AttentionKernel = "auto") -> None:
         super().__init__()
         self.heads = heads
         self.axis: Axis = axis

@@ -15,10 +15,10 @@ _EVALUATION_SEED = 0
 class FrameChoice(NamedTuple):
     """Which frames each question looks at, and how sure the sampler was."""
 
-    y_soft_QKN: Tensor
-    """Soft weights of Eq. 4, rows summing to 1; one-hot where nothing is learned."""
-    index_QK: Tensor
-    """int64 index of the selected frames (Eq. 5)."""
+    y_soft: Tensor
+    """[Q, K, N] soft weights of Eq. 4, rows summing to 1; one-hot where nothing is learned."""
+    frame_index: Tensor
+    """int64 [Q, K], index of the selected frames (Eq. 5)."""
 
 
 class UniformPolicy(nn.Module):

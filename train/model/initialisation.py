@@ -3,12 +3,13 @@
 Shapes: D = model width, K = selected.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
 from train.config import ModelConfig
+from train.model.frame_sampling_block import FrameSamplingBlock
 from train.model.la_gate import LAGate
 from train.model.sparse_sampling import SparseSampling
 
@@ -60,7 +61,7 @@ def apply_clip_prior(sampler: SparseSampling, gain: float) -> None:
     With `skip="frozen"` the gate reaches the stream only through the inter-frame attention, which
     therefore starts as a smoothing over similar frames ($W_q = W_k = W_v = W_o = I$).
     """
-    block = sampler.blocks[0]
+    block = cast("FrameSamplingBlock", sampler.blocks[0])
     dim = sampler.temporal_embedding.shape[1]
     direction_D = torch.sign(torch.randn(dim)) * dim**-0.5
     block.gate.w_v.weight.mul_(_QUIET)

@@ -41,7 +41,8 @@ class LAGate(nn.Module):
         # sum_l cos(query, key_l) = (query . sum_l key_l / |key_l|) / |query|: one dot product a row.
         direction_QHE = (key / _norm(key)).sum(1)
         dot_QMH = (query * direction_QHE.unsqueeze(1)).sum(-1)
-        return dot_QMH / _norm(query).squeeze(-1)
+        dist_QMH: Tensor = dot_QMH / _norm(query).squeeze(-1)
+        return dist_QMH
 
     def forward(self, v_QMD: Tensor, t: Tensor) -> Tensor:
         """Gate `v_QMD` by the text `t` of shape [Q, D] (t_cls) or [Q, L, D] (text rows)."""
@@ -55,4 +56,5 @@ class LAGate(nn.Module):
 
 def _norm(x: Tensor) -> Tensor:
     """Euclidean norm of the last axis, kept, never below `_SMALLEST_NORM`."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(_SMALLEST_NORM)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm.clamp_min(_SMALLEST_NORM)

@@ -5,6 +5,7 @@ S = 1 + K * P tokens.
 """
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
@@ -70,9 +71,9 @@ class VisionRefinement(nn.Module):
         """Return v*_cls [Q, D] from the selected patches, t_cls and the selected frames' indices."""
         frames = patch_QKPD.shape[1]
         if self.temporal_embedding is not None:
-            patch_QKPD = patch_QKPD + rearrange(
-                self.temporal_embedding[index_QK], "q k d -> q k 1 d"
-            )
+            # F.embedding, not indexing: its CPU backward adds in a fixed order.
+            time_QKD = F.embedding(index_QK, self.temporal_embedding)
+            patch_QKPD = patch_QKPD + rearrange(time_QKD, "q k d -> q k 1 d")
         if self.spatial_embedding is not None:
             patch_QKPD = patch_QKPD + self.spatial_embedding
         v_star = repeat(self.v_star_embedding, "d -> q 1 d", q=patch_QKPD.shape[0])

@@ -66,7 +66,7 @@ def select_patches(
     Returns:
         [Q, K, P, D] in the dtype of `y_soft_QKN`.
     """
-    selected: Tensor = _StraightThroughGather.apply(  # type: ignore[no-untyped-call]
+    selected: Tensor = _StraightThroughGather.apply(
         y_soft_QKN, index_QK, patch_CNPD, clip_of_question_Q
     )
     return selected

@@ -16,7 +16,9 @@ from train.model.frame_sampling_block import FrameSamplingBlock, SkipForm
 
 Draws = Literal["independent", "without_replacement"]
 
-_SMALLEST_DRAW = torch.finfo(torch.float32).tiny  # an exponential draw of 0 would be an infinite gumbel
+_SMALLEST_DRAW = torch.finfo(
+    torch.float32
+).tiny  # an exponential draw of 0 would be an infinite gumbel
 
 
 class SparseSampling(nn.Module):
@@ -58,8 +60,9 @@ class SparseSampling(nn.Module):
 
     def logits(self, v_cls_CND: Tensor, t_QD: Tensor, clip_of_question_Q: Tensor) -> Tensor:
         """Return x of Eq. 4, [Q, K, N] in float32 or wider: how much slot k wants frame n."""
-        x_CND = v_cls_CND + self.temporal_embedding
-        x_QND = x_CND[clip_of_question_Q]
+        # Features carry no gradient, so gathering them first keeps the backward free of a scatter,
+        # whose order of additions would differ between runs.
+        x_QND = v_cls_CND[clip_of_question_Q] + self.temporal_embedding
         for block in self.blocks:
             x_QND = block(x_QND, t_QD)
         logit_QKN: Tensor = rearrange(self.w_s(x_QND), "q n k -> q k n")

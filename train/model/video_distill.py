@@ -21,10 +21,12 @@ from train.model.standardisation import Standardisation
 class Answering(NamedTuple):
     """What a model says about a batch of questions, and where it looked."""
 
-    logit_QA: Tensor
-    index_QK: Tensor
-    """int64 selected frames; K = 0 for a model that selects none."""
-    y_soft_QKN: Tensor
+    logits: Tensor
+    """[Q, A] answer scores."""
+    frame_index: Tensor
+    """int64 [Q, K], selected frames; K = 0 for a model that selects none."""
+    y_soft: Tensor
+    """[Q, K, N] soft weights of Eq. 4."""
 
 
 class VideoDistill(nn.Module):
@@ -40,9 +42,7 @@ class VideoDistill(nn.Module):
     def __init__(self, config: ModelConfig, sizes: FeatureSizes, answers: int) -> None:
         super().__init__()
         self.standardise = Standardisation(sizes.dim)
-        self.text = (
-            nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
-        )
+        self.text = nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
         self.sampler = _build_sampler(config, sizes)
         self.refinement = VisionRefinement(
             sizes.dim,
@@ -98,10 +98,10 @@ class VideoDistill(nn.Module):
             cls_CND, t_cls_QD, clip_of_question_Q, tau=tau, generator=generator
         )
         selected_QKPD = select_patches(
-            choice.y_soft_QKN, choice.index_QK, patch_CNPD, clip_of_question_Q
+            choice.y_soft, choice.frame_index, patch_CNPD, clip_of_question_Q
         )
-        logit_QA = self.answer(selected_QKPD, t_cls_QD, choice.index_QK)
-        return Answering(logit_QA, choice.index_QK, choice.y_soft_QKN)
+        logit_QA = self.answer(selected_QKPD, t_cls_QD, choice.frame_index)
+        return Answering(logit_QA, choice.frame_index, choice.y_soft)
 
 
 def _build_sampler(config: ModelConfig, sizes: FeatureSizes) -> nn.Module:

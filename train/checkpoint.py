@@ -1,0 +1,178 @@
+"""A training state as one safetensors file: tensors, and everything else as JSON in its header."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cache_schema.durable_files import replace_file
+from cache_schema.errors import IdentityMismatch, InputError, SchemaError, VideoDistillError
+from cache_schema.identity import FeatureIdentity
+from train.config import TrainConfig
+from train.epoch_order import START, Position
+from train.vocabulary import Vocabulary
+
+FORMAT: Final = 1
+_HEADER_KEY: Final = "videodistill.checkpoint"
+
+
+class CorruptCheckpoint(VideoDistillError):  # noqa: N818 - says what is the case
+    """A checkpoint's bytes are not what was written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    """Optimisation steps done."""
+    position: Position = START
+    """The next batch."""
+    best_accuracy: float = -1.0
+    """Best validation accuracy so far; -1 before the first validation."""
+    best_step: int = 0
+    """Step of the best validation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Everything that a run needs to go on, or to be evaluated."""
+
+    config: TrainConfig
+    """The run's configuration."""
+    vocabulary: Vocabulary
+    """Its answer classes."""
+    identity: FeatureIdentity
+    """What the features are that it was trained on."""
+    store_version: int
+    """The manifest version that it was trained on."""
+    progress: Progress
+    """How far it is."""
+    tensors: Mapping[str, Tensor]
+    """Model, and in a resumable checkpoint optimizer and random state, by dotted name."""
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors under `prefix.`, without it."""
+        start = f"{prefix}."
+        return {
+            name.removeprefix(start): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(start)
+        }
+
+    def require_identity(self, identity: FeatureIdentity, where: Path) -> None:
+        """Refuse features that are not those the run was trained on.
+
+        Raises:
+            IdentityMismatch: showing both digests and every field that differs.
+        """
+        if identity.digest != self.identity.digest:
+            differing = "\n  ".join(self.identity.differences(identity))
+            raise IdentityMismatch(
+                f"{where} was trained on features {self.identity.digest[:12]}, the store holds "
+                f"{identity.digest[:12]} (here: the checkpoint, there: the store):\n  {differing}\n"
+                "Use the store that it was trained on, or train a new run."
+            )
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint durably: after a crash the file is the old one or the new one, whole."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
+    }
+    progress = checkpoint.progress
+    document = {
+        "format": FORMAT,
+        "config": checkpoint.config.to_dict(),
+        "answers": list(checkpoint.vocabulary.answers),
+        "identity": checkpoint.identity.to_json(),
+        "identity_digest": checkpoint.identity.digest,
+        "store_version": checkpoint.store_version,
+        "progress": {
+            "step": progress.step,
+            "position": list(progress.position),
+            "best_accuracy": progress.best_accuracy,
+            "best_step": progress.best_step,
+        },
+        "checksum": _checksum(tensors),
+    }
+    replace_file(path, save(tensors, {_HEADER_KEY: json.dumps(document)}))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises:
+        InputError: there is no such file.
+        CorruptCheckpoint: it is damaged, or not a checkpoint of this project.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"There is no checkpoint at {path}; train the run first.") from None
+    try:
+        tensors = load(content)
+        document = _document(content)
+        if document["format"] != FORMAT:
+            raise InputError(
+                f"checkpoint {path} has format {document['format']!r}, this version reads {FORMAT}"
+            )
+        if document["checksum"] != _checksum(tensors):
+            raise CorruptCheckpoint(f"the tensors of {path} are not those that were written")
+        progress = document["progress"]
+        return Checkpoint(
+            config=TrainConfig.from_dict(document["config"]),
+            vocabulary=Vocabulary(tuple(document["answers"])),
+            identity=FeatureIdentity.from_json(document["identity"]),
+            store_version=document["store_version"],
+            progress=Progress(**{**progress, "position": Position(*progress["position"])}),
+            tensors=tensors,
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError, struct.error, SchemaError) as error:
+        if isinstance(error, VideoDistillError) and not isinstance(error, SchemaError):
+            raise
+        raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error!r}") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as tensors named `<parameter number>.<entry>`."""
+    return {
+        f"{number}.{entry}": value
+        for number, entries in optimizer.state_dict()["state"].items()
+        for entry, value in entries.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Undo `optimizer_tensors`; the groups are those that the optimizer was built with."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, entry = name.split(".", 1)
+        state.setdefault(int(number), {})[entry] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    """The JSON that `write_checkpoint` put into the safetensors header."""
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    document: dict[str, Any] = json.loads(header["__metadata__"][_HEADER_KEY])
+    return document
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """BLAKE2b of every tensor's name, type, shape and bytes, in name order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Mean and deviation of training features, for the model's standardisation.
+
+Shapes: D = feature width.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from train.features import FeatureReader
+from train.model.standardisation import Standardisation
+from train.question_set import QuestionSet
+
+_CLIPS_PER_READ = 8
+_MOST_SENTENCES = 16384
+_SMALLEST_DEVIATION = 1e-4  # a dimension that never changes is left at 0 instead of divided by 0
+
+
+class _Moments:
+    """Running sums of rows and of their squares, in float64."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.sum_D = np.zeros(dim)
+        self.squares_D = np.zeros(dim)
+
+    def add(self, features: NDArray[np.float16]) -> None:
+        """Count features [..., D]."""
+        rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
+        self.count += len(rows)
+        self.sum_D += rows.sum(0)
+        self.squares_D += np.square(rows).sum(0)
+
+    def mean(self) -> torch.Tensor:
+        return torch.from_numpy(self.sum_D / self.count)
+
+    def std(self) -> torch.Tensor:
+        variance_D = self.squares_D / self.count - np.square(self.sum_D / self.count)
+        return torch.from_numpy(np.sqrt(variance_D.clip(0)).clip(_SMALLEST_DEVIATION))
+
+
+@torch.no_grad()
+def fit_standardisation(
+    model: nn.Module, reader: FeatureReader, questions: QuestionSet, clips: int, seed: int
+) -> None:
+    """Set the model's standardisation from training clips and questions alone.
+
+    Args:
+        model: any model with a `Standardisation` inside; its buffers are filled in place.
+        reader: the features.
+        questions: the training questions; their clips are the sample's population.
+        clips: the most clips read; more are sampled by `seed`.
+        seed: of that sample.
+    """
+    generator = np.random.default_rng(seed)
+    names = questions.clip_ids
+    chosen = [names[row] for row in sorted(generator.permutation(len(names))[:clips])]
+    cls, patch = _Moments(reader.identity.dim), _Moments(reader.identity.dim)
+    for start in range(0, len(chosen), _CLIPS_PER_READ):
+        part = chosen[start : start + _CLIPS_PER_READ]
+        cls.add(reader.read_cls(part))
+        patch.add(reader.read_patches(part))
+    asked = np.sort(generator.permutation(len(questions))[:_MOST_SENTENCES])
+    text_mean_D = torch.from_numpy(questions.text(asked).astype(np.float64).mean(0))
+    for module in model.modules():
+        if isinstance(module, Standardisation):
+            module.cls_mean.copy_(cls.mean())
+            module.cls_std.copy_(cls.std())
+            module.patch_mean.copy_(patch.mean())
+            module.patch_std.copy_(patch.std())
+            module.text_mean.copy_(text_mean_D)

@@ -1,0 +1,180 @@
+"""Where features come from: the store, a copy of it in memory, or a video that shows nothing."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_schema.identity import FeatureIdentity
+
+VisualInput = Literal["real", "static", "noise"]
+Half = NDArray[np.float16]
+
+_CLIPS_PER_READ = 64
+
+
+class FeatureReader(Protocol):
+    """What training needs of a feature store; `cache_schema`'s FeatureStore is one."""
+
+    @property
+    def identity(self) -> FeatureIdentity:
+        """What the features are."""
+
+    @property
+    def version(self) -> int:
+        """The manifest version that is read."""
+
+    @property
+    def clip_ids(self) -> Sequence[str]:
+        """The clips that have features."""
+
+    def read_cls(self, clip_ids: Sequence[str], out: Half | None = None) -> Half:
+        """CLS features [B, N, D] of B clips, written into `out` where given."""
+
+    def read_patches(
+        self,
+        clip_ids: Sequence[str],
+        frames: NDArray[np.int64] | None = None,
+        out: Half | None = None,
+    ) -> Half:
+        """Patch features [B, N, P, D], or [B, K, P, D] of the frames [B, K]."""
+
+    def frame_times(self, clip_id: str) -> NDArray[np.float64]:
+        """Presentation time of every frame [N], in seconds."""
+
+
+class RamFeatures:
+    """A copy of some clips' features in memory, for runs that read them many times."""
+
+    def __init__(self, reader: FeatureReader, clip_ids: Sequence[str]) -> None:
+        self._reader = reader
+        self._row = {clip_id: row for row, clip_id in enumerate(dict.fromkeys(clip_ids))}
+        rows = list(self._row)
+        identity = reader.identity
+        frames = (len(rows), identity.frames)
+        self._cls = np.empty((*frames, identity.dim), np.float16)
+        self._patch = np.empty((*frames, identity.patches, identity.dim), np.float16)
+        for start in range(0, len(rows), _CLIPS_PER_READ):
+            part = slice(start, min(start + _CLIPS_PER_READ, len(rows)))
+            reader.read_cls(rows[part], out=self._cls[part])
+            reader.read_patches(rows[part], out=self._patch[part])
+
+    @property
+    def identity(self) -> FeatureIdentity:
+        """What the features are."""
+        return self._reader.identity
+
+    @property
+    def version(self) -> int:
+        """The manifest version that was copied."""
+        return self._reader.version
+
+    @property
+    def clip_ids(self) -> Sequence[str]:
+        """The clips copied."""
+        return list(self._row)
+
+    def read_cls(self, clip_ids: Sequence[str], out: Half | None = None) -> Half:
+        """CLS features [B, N, D] of B clips."""
+        return np.take(self._cls, self._rows(clip_ids), axis=0, out=out, mode="clip")
+
+    def read_patches(
+        self,
+        clip_ids: Sequence[str],
+        frames: NDArray[np.int64] | None = None,
+        out: Half | None = None,
+    ) -> Half:
+        """Patch features [B, N, P, D], or [B, K, P, D] of the frames [B, K]."""
+        rows = self._rows(clip_ids)
+        if frames is None:
+            return np.take(self._patch, rows, axis=0, out=out, mode="clip")
+        return _filled(self._patch[rows[:, None], frames], out)
+
+    def frame_times(self, clip_id: str) -> NDArray[np.float64]:
+        """Presentation time of every frame [N], in seconds."""
+        return self._reader.frame_times(clip_id)
+
+    def _rows(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self._row[clip_id] for clip_id in clip_ids], np.int64)
+
+
+class ConstantFeatures:
+    """The same features for every clip: the paper's language-only test (Table 3, Appendix E).
+
+    `static` shows one real clip in place of all; `noise` shows Gaussian noise with the mean and
+    deviation that each dimension has in that clip, drawn once.
+    """
+
+    def __init__(
+        self, reader: FeatureReader, clip_id: str, visual: Literal["static", "noise"]
+    ) -> None:
+        self._reader = reader
+        self._cls = reader.read_cls([clip_id])[0]
+        self._patch = reader.read_patches([clip_id])[0]
+        if visual == "noise":
+            generator = np.random.default_rng(0)
+            self._cls = _noise_like(self._cls, generator)
+            self._patch = _noise_like(self._patch, generator)
+
+    @property
+    def identity(self) -> FeatureIdentity:
+        """What the features replace."""
+        return self._reader.identity
+
+    @property
+    def version(self) -> int:
+        """The manifest version that the clips are taken from."""
+        return self._reader.version
+
+    @property
+    def clip_ids(self) -> Sequence[str]:
+        """The clips that the questions ask about, none of which is shown."""
+        return self._reader.clip_ids
+
+    def read_cls(self, clip_ids: Sequence[str], out: Half | None = None) -> Half:
+        """CLS features [B, N, D], the same for all B clips."""
+        return _filled(np.broadcast_to(self._cls, (len(clip_ids), *self._cls.shape)), out)
+
+    def read_patches(
+        self,
+        clip_ids: Sequence[str],
+        frames: NDArray[np.int64] | None = None,
+        out: Half | None = None,
+    ) -> Half:
+        """Patch features [B, N, P, D] or, of the frames [B, K], [B, K, P, D]."""
+        if frames is not None:
+            return _filled(self._patch[frames], out)
+        return _filled(np.broadcast_to(self._patch, (len(clip_ids), *self._patch.shape)), out)
+
+    def frame_times(self, clip_id: str) -> NDArray[np.float64]:
+        """Presentation times of the clip that the question is about."""
+        return self._reader.frame_times(clip_id)
+
+
+def shown(reader: FeatureReader, visual: VisualInput) -> FeatureReader:
+    """Return the features that a run sees; without the video, its first clip by name is the one."""
+    if visual == "real":
+        return reader
+    return ConstantFeatures(reader, min(reader.clip_ids), visual)
+
+
+def feature_bytes(identity: FeatureIdentity, clips: int) -> int:
+    """Bytes that the float16 features of a number of clips take."""
+    return clips * identity.frames * (identity.patches + 1) * identity.dim * 2
+
+
+def _filled(values: Half, out: Half | None) -> Half:
+    """`values`, copied into `out` where there is one."""
+    if out is None:
+        return values
+    np.copyto(out, values)
+    return out
+
+
+def _noise_like(features: Half, generator: np.random.Generator) -> Half:
+    """Gaussian noise with the mean and deviation of every dimension (the last axis)."""
+    wide = features.astype(np.float64).reshape(-1, features.shape[-1])
+    noise = generator.standard_normal(features.shape) * wide.std(0) + wide.mean(0)
+    half: Half = noise.astype(np.float16)
+    return half

@@ -1,0 +1,180 @@
+"""One training run from features, questions and sentences to checkpoints and curves."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cache_schema.durable_files import replace_file
+from cache_schema.errors import InputError
+from cache_schema.question_table import Question
+from cache_schema.sentence_table import SentenceTable
+from train.batches import BatchLoader
+from train.checkpoint import read_checkpoint
+from train.config import TrainConfig
+from train.epoch_order import training_order
+from train.evaluation import Predictor
+from train.feature_statistics import fit_standardisation
+from train.features import FeatureReader, RamFeatures, feature_bytes, shown
+from train.loop import LAST, ProgressCallback, Trainer
+from train.methods import build_model, sizes_of
+from train.question_set import QuestionSet
+from train.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """Where a run ended."""
+
+    run_dir: Path
+    """Holds `config.json`, `curves.jsonl`, `tensorboard/`, `best.safetensors`, `last.safetensors`."""
+    steps: int
+    """Optimisation steps done, those before a resume included."""
+    best_accuracy: float
+    """Best validation accuracy."""
+    best_step: int
+    """Step of the best validation."""
+    unknown_answers: int
+    """Training questions left out because their answer is beyond `vocabulary_limit`."""
+
+
+def train_run(
+    config: TrainConfig,
+    store: FeatureReader,
+    questions: Sequence[Question],
+    sentences: SentenceTable,
+    run_dir: Path,
+    *,
+    resume: bool = True,
+    on_step: ProgressCallback | None = None,
+) -> TrainResult:
+    """Train one run, or go on with an interrupted one.
+
+    Answer classes and feature statistics come from the `train` split alone; the best checkpoint is
+    chosen on `val`; `test` is not read.
+
+    Args:
+        config: the run.
+        store: the features.
+        questions: the question table, all splits.
+        sentences: sentence features of the questions.
+        run_dir: created if absent; refused if it holds another configuration's run.
+        resume: go on from the last checkpoint if there is one; otherwise start again.
+        on_step: called after every step, for a progress display.
+
+    Raises:
+        InputError: no questions in `train` or `val`, or `run_dir` holds another run.
+        IdentityMismatch: the run to go on with was trained on other features.
+        ClipMissing: the store lacks clips that are asked about.
+        TrainingDiverged: the loss is no longer a number.
+    """
+    training = [question for question in questions if question.split == "train"]
+    vocabulary = Vocabulary.from_answers(
+        (question.answer for question in training), config.vocabulary_limit
+    )
+    known = set(vocabulary.answers)
+    train_set = QuestionSet(
+        [question for question in training if question.answer in known], sentences, vocabulary
+    )
+    val_set = QuestionSet(
+        [question for question in questions if question.split == "val"], sentences, vocabulary
+    )
+    for question_set in (train_set, val_set):
+        question_set.require_features(store)
+    _claim(run_dir, config)
+    # The caller's random state is left as it was found.
+    with torch.random.fork_rng(devices=[]):
+        trainer = _fit(
+            config,
+            store,
+            train_set,
+            val_set,
+            vocabulary,
+            run_dir=run_dir,
+            resume=resume,
+            on_step=on_step,
+        )
+    return TrainResult(
+        run_dir=run_dir,
+        steps=trainer.progress.step,
+        best_accuracy=trainer.progress.best_accuracy,
+        best_step=trainer.progress.best_step,
+        unknown_answers=len(training) - len(train_set),
+    )
+
+
+def _fit(
+    config: TrainConfig,
+    store: FeatureReader,
+    train_set: QuestionSet,
+    val_set: QuestionSet,
+    vocabulary: Vocabulary,
+    *,
+    run_dir: Path,
+    resume: bool,
+    on_step: ProgressCallback | None,
+) -> Trainer:
+    """Build the run's parts, in a random state of its own, and train."""
+    torch.manual_seed(config.seed)
+    model = build_model(config, sizes_of(store.identity), len(vocabulary))
+    trainer = Trainer(
+        config=config,
+        model=model,
+        vocabulary=vocabulary,
+        identity=store.identity,
+        store_version=store.version,
+        run_dir=run_dir,
+    )
+    reader = shown(_nearest(config, store, train_set, val_set), config.visual)
+    if resume and (run_dir / LAST).exists():
+        checkpoint = read_checkpoint(run_dir / LAST)
+        checkpoint.require_identity(store.identity, run_dir / LAST)
+        trainer.resume(checkpoint)
+    elif config.model.standardise:
+        fit_standardisation(model, reader, train_set, config.statistics_clips, config.seed)
+    validation = Predictor(config, val_set, reader, vocabulary)
+    loader = BatchLoader(
+        train_set,
+        reader,
+        clips=config.clips_per_batch,
+        read_ahead=config.read_ahead,
+        patches=config.method == "videodistill",
+    )
+    order = training_order(
+        train_set.clip_of_question,
+        config.seed,
+        config.clips_per_batch,
+        config.questions_per_clip,
+        trainer.progress.position,
+    )
+    with closing(loader.batches(order)) as batches:
+        trainer.fit(batches, lambda: validation.accuracy(model), lambda: loader.waited_s, on_step)
+    return trainer
+
+
+def _nearest(
+    config: TrainConfig, store: FeatureReader, train_set: QuestionSet, val_set: QuestionSet
+) -> FeatureReader:
+    """The store, or a copy of the run's clips in memory where the configuration wants one."""
+    clips = sorted({*train_set.clip_ids, *val_set.clip_ids})
+    fits = feature_bytes(store.identity, len(clips)) <= config.ram_limit_mib << 20
+    if config.cache_in_ram == "always" or (config.cache_in_ram == "auto" and fits):
+        return RamFeatures(store, clips)
+    return store
+
+
+def _claim(run_dir: Path, config: TrainConfig) -> None:
+    """Write `config.json` into a new run folder, or check that it is this run's."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "config.json"
+    mine = json.dumps(config.to_dict(), indent=2)
+    if not path.exists():
+        replace_file(path, mine.encode())
+    elif path.read_text() != mine:
+        raise InputError(
+            f"{run_dir} holds a run with another configuration ({path}); choose another folder, or "
+            "remove it to train anew"
+        )
