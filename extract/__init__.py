@@ -1,0 +1,1 @@
+"""Stage one: frozen CLIP over N frames of every clip, once, into a feature store."""

@@ -1,0 +1,72 @@
+"""Decoding with decord, for the files on which its random access was found right."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Final
+
+import decord
+import numpy as np
+import numpy.typing as npt
+from decord._ffi.base import DECORDError
+
+from extract.decoding import DecodeCount, FramesMissing, Rgb
+from extract.probe import Probe
+
+_CONTAINERS: Final = frozenset({"mov", "matroska"})
+_CODECS: Final = frozenset({"h264", "vp8", "vp9"})
+_CHUNK: Final = 32
+
+decord.logging.set_level(decord.logging.QUIET)
+
+
+class DecordDecoder:
+    """An alternative for comparison with caches that were made with decord (docs/adr/0003)."""
+
+    @property
+    def version(self) -> str:
+        """Name and version of the distribution that is installed as ``decord``."""
+        for name in ("decord2", "decord"):
+            try:
+                return f"{name} {importlib.metadata.version(name)}"
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return f"decord {decord.__version__}"
+
+    def serves(self, probe: Probe) -> bool:
+        """Excludes what decord gets wrong.
+
+        Hidden packets shift its frame numbers; HEVC with open groups, AVI and MPEG-TS give other
+        pictures than asked for; odd sizes and other pixel formats give other colours.
+        """
+        return (
+            probe.timed
+            and probe.hidden == 0
+            and probe.codec in _CODECS
+            and probe.pixel_format == "yuv420p"
+            and probe.width % 2 == probe.height % 2 == 0
+            and bool(_CONTAINERS & set(probe.container.split(",")))
+        )
+
+    def pictures(
+        self, probe: Probe, wanted: npt.NDArray[np.int32], count: DecodeCount
+    ) -> Iterator[Rgb]:
+        """See ``extract.decoding.Decoder.pictures``; checks decord's own timestamps first."""
+        try:
+            # A fault tolerance of 1 turns silently repeated pictures into an error.
+            reader = decord.VideoReader(str(probe.path), num_threads=1, fault_tol=1)
+            if len(reader) != probe.pts.size or not self._times_agree(reader, probe, wanted):
+                raise FramesMissing
+            for begin in range(0, wanted.size, _CHUNK):
+                batch = reader.get_batch(wanted[begin : begin + _CHUNK].tolist()).asnumpy()
+                count.frames += len(batch)
+                yield from batch
+        except (DECORDError, decord.DECORDLimitReachedError, RuntimeError) as error:
+            raise FramesMissing from error
+
+    @staticmethod
+    def _times_agree(
+        reader: "decord.VideoReader", probe: Probe, wanted: npt.NDArray[np.int32]
+    ) -> bool:
+        begins = np.asarray(reader.get_frame_timestamp(wanted.tolist()), dtype=np.float64)[:, 0]
+        begins -= float(reader.get_frame_timestamp([0])[0, 0])
+        return bool(np.allclose(begins, probe.timestamps[wanted], atol=0.5 / float(probe.rate)))
