@@ -1,0 +1,160 @@
+"""Gathers what a report shows: the summary, the runs' curves, and a dozen looked-at questions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cache_schema import FeatureStore, Preprocess, Question
+from cache_schema.durable_files import replace_file
+from extract.decode_pool import DecodedClip, DecodePool
+from extract.frame_request import FrameRequest
+from extract.limits import DecodeLimits
+from pipelines.datasets.registry import Annotations, Spans
+from pipelines.report.content import Curve, Frame, ReportContent, Strip
+from pipelines.report.page import render_page
+from pipelines.report.thumbnails import thumbnail_png
+from pipelines.summary import Summary, tag_of
+from train.curves import read_curves
+from train.predictions import Prediction, read_predictions
+
+STRIPS = 12
+_SHOWN_SIZE = 128
+"""Side in pixels of the pictures in a strip."""
+_SMOOTHED_STEPS = 20
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    about: tuple[str, ...],
+    summary: Summary,
+    runs: Mapping[str, Path],
+    predictions: Path,
+    annotations: Annotations,
+    store: FeatureStore,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: The HTML file.
+        title: Its heading.
+        about: Paragraphs on the data set.
+        summary: The tree of `summary.json`.
+        runs: Run name -> folder, for the curves.
+        predictions: The main run's predictions; a dozen of them are shown with their frames.
+        annotations: Where questions, evidence and video files come from.
+        store: For the presentation times of all frames.
+    """
+    chosen = _choose(annotations.questions, read_predictions(predictions))
+    content = ReportContent(
+        title=title,
+        dataset=about,
+        summary=summary,
+        loss_curves=_curves(runs, "train", "loss"),
+        accuracy_curves=_curves(runs, "validation", "accuracy"),
+        strips=_strips(chosen, annotations, store),
+    )
+    replace_file(path, render_page(content).encode())
+
+
+def _choose(
+    questions: Sequence[Question], predictions: Sequence[Prediction]
+) -> list[tuple[Question, Prediction]]:
+    """A dozen questions: each type in turn, each from another video, as they come.
+
+    Right and wrong answers appear as they fall; nothing is picked by how well it went.
+    """
+    by_id = {question.question_id: question for question in questions}
+    waiting: dict[str, list[tuple[Question, Prediction]]] = {}
+    for prediction in predictions:
+        if prediction.frame_index:
+            question = by_id[prediction.question_id]
+            waiting.setdefault(tag_of(question, "type") or "", []).append((question, prediction))
+    chosen, videos = list[tuple[Question, Prediction]](), set[str]()
+    while any(waiting.values()) and len(chosen) < STRIPS:
+        for queue in waiting.values():
+            fresh = next((pair for pair in queue if pair[0].clip_id not in videos), None)
+            queue[:] = queue[queue.index(fresh) + 1 :] if fresh else []
+            if fresh and len(chosen) < STRIPS:
+                chosen.append(fresh)
+                videos.add(fresh[0].clip_id)
+    return chosen
+
+
+def _strips(
+    chosen: Sequence[tuple[Question, Prediction]], annotations: Annotations, store: FeatureStore
+) -> tuple[Strip, ...]:
+    """Decode the chosen questions' videos once more, in processes that may be killed."""
+    clips = {clip.clip_id: clip for clip in annotations.clips}
+    limits = DecodeLimits()
+    shown = Preprocess(
+        image_size=_SHOWN_SIZE,
+        resize_mode="shortest",
+        interpolation="bicubic",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    with DecodePool(2, limits) as pool:
+        waiting = [
+            pool.submit(
+                FrameRequest(
+                    path=clips[question.clip_id].path,
+                    root=None,
+                    start_s=clips[question.clip_id].start_s,
+                    end_s=clips[question.clip_id].end_s,
+                    frames=store.identity.frames,
+                    preprocess=shown,
+                    limits=limits,
+                    backend="pyav",
+                )
+            )
+            for question, _ in chosen
+        ]
+        return tuple(
+            _strip(question, prediction, future.result(), store, annotations.evidence)
+            for (question, prediction), future in zip(chosen, waiting, strict=True)
+        )
+
+
+def _strip(
+    question: Question,
+    prediction: Prediction,
+    decoded: DecodedClip,
+    store: FeatureStore,
+    evidence: Mapping[str, Spans],
+) -> Strip:
+    times = store.frame_times(question.clip_id)
+    spans = tuple(evidence.get(question.question_id, ()))
+    frames = []
+    # Independent draws may pick one frame several times; the page shows it once, in time order.
+    for index in sorted(set(prediction.frame_index)):
+        if decoded.pixels is None or decoded.slot is None:
+            break
+        time = float(times[index])
+        inside = any(start <= time <= end for start, end in spans)
+        picture = thumbnail_png(decoded.pixels[decoded.slot[index]])
+        frames.append(Frame(time_s=time, inside=inside, png=picture))
+    # The N frames are the mid-points of N equal parts, so half a part is left after the last.
+    duration = float(times[-1] + times[0]) or 1.0
+    return Strip(
+        question=question.question,
+        answer=prediction.answer,
+        predicted=prediction.predicted,
+        type=tag_of(question, "type") or "",
+        video_id=question.clip_id,
+        duration_s=max([duration, *(end for _, end in spans)]),
+        spans=spans,
+        frames=tuple(frames),
+    )
+
+
+def _curves(runs: Mapping[str, Path], kind: str, number: str) -> tuple[Curve, ...]:
+    """One curve per run; noisy training numbers are averaged over a few steps."""
+    curves = []
+    for name, folder in runs.items():
+        points = [(e["step"], e[number]) for e in read_curves(folder) if e["kind"] == kind]
+        width = _SMOOTHED_STEPS if kind == "train" else 1
+        blocks = [points[i : i + width] for i in range(0, len(points), width)]
+        mean = tuple((block[-1][0], sum(v for _, v in block) / len(block)) for block in blocks)
+        curves.append(Curve(run=name, points=mean))
+    return tuple(curves)

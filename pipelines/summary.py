@@ -1,0 +1,143 @@
+"""The numbers of an evaluated data set: `summary.json`, and the same as a table for a terminal."""
+
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from cache_schema import FeatureIdentity, Question
+from train.metrics import accuracy, mean_frame_hit
+from train.predictions import Prediction
+
+Spans = Sequence[tuple[float, float]]
+Summary = dict[str, Any]
+
+REPORTED_VERSIONS = ("torch", "open_clip_torch", "decord2", "av", "zarr", "numpy")
+AT_INIT = "at_init"
+"""The main run before its first step: what the sampler's start alone is worth."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """The test questions of a data set and what every run answered."""
+
+    questions: Sequence[Question]
+    evidence: Mapping[str, Spans]
+    answers: Mapping[str, Sequence[Prediction]]
+    """Run name -> predictions."""
+    at_init: Sequence[Prediction] | None
+    """Predictions of the untrained main run, for its frames only; None where there is no sampler."""
+
+
+def tag_of(question: Question, kind: str) -> str | None:
+    """The value of a question's first tag of a kind: `tag_of(q, "type")` is `color`."""
+    prefix = f"{kind}:"
+    return next((tag.removeprefix(prefix) for tag in question.tags if tag.startswith(prefix)), None)
+
+
+def summarise(evaluated: Evaluated) -> Summary:
+    """Accuracy and frame hit on the core types, on the hard ones, and per type.
+
+    A data set whose questions have no level counts as core throughout. Frame hit is the mean share
+    of a question's selected frames whose presentation time lies in its evidence; questions without
+    evidence (an absence) do not count, and methods that select no frames have none.
+
+    Returns:
+        The tree under `accuracy`, `frame_hit`, `hard`, `per_type` and `questions`.
+    """
+    by_level: dict[str, list[Question]] = {"core": [], "hard": []}
+    by_type: dict[str, list[Question]] = {}
+    for question in evaluated.questions:
+        by_level[tag_of(question, "level") or "core"].append(question)
+        by_type.setdefault(tag_of(question, "type") or "all", []).append(question)
+    core, hard = (_scores(evaluated, by_level[level]) for level in ("core", "hard"))
+    return {
+        **core,
+        "hard": hard,
+        "per_type": {
+            name: {
+                "level": tag_of(questions[0], "level") or "core",
+                "questions": len(questions),
+                **_scores(evaluated, questions),
+            }
+            for name, questions in by_type.items()
+        },
+        "questions": {level: len(questions) for level, questions in by_level.items()},
+    }
+
+
+def _scores(evaluated: Evaluated, questions: Iterable[Question]) -> Summary:
+    wanted = {question.question_id for question in questions}
+    chosen = {
+        run: [p for p in predictions if p.question_id in wanted]
+        for run, predictions in evaluated.answers.items()
+    }
+    looked = {run: found for run, found in chosen.items() if any(p.frame_time for p in found)}
+    if evaluated.at_init is not None:
+        looked[AT_INIT] = [p for p in evaluated.at_init if p.question_id in wanted]
+    return {
+        "accuracy": {run: _rounded(accuracy(found)) for run, found in chosen.items()},
+        "frame_hit": {
+            run: _rounded(mean_frame_hit(found, evaluated.evidence)) for run, found in looked.items()
+        },
+    }
+
+
+def _rounded(value: float) -> float | None:
+    """JSON has no NaN: a share of nothing is null."""
+    return None if math.isnan(value) else round(value, 4)
+
+
+def provenance(identity: FeatureIdentity, seed: int, command: str) -> Summary:
+    """What made the numbers: features, seed, date, machine, versions, command."""
+    return {
+        "identity": {"name": identity.name, "digest": identity.digest},
+        "seed": seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": _hardware(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in REPORTED_VERSIONS},
+        "command": command,
+    }
+
+
+def _hardware() -> str:
+    """Processor and cores, without the machine's name."""
+    import os
+
+    model = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        model = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), model)
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def summary_table(summary: Summary) -> Table:
+    """Accuracies in percent: a row per question type, a column per run."""
+    runs = list(summary["accuracy"])
+    table = Table(title=f"Test accuracy on {summary['dataset']}, seed {summary['seed']} (%)")
+    table.add_column("questions")
+    table.add_column("n", justify="right")
+    for run in runs:
+        table.add_column(run, justify="right")
+    table.add_column("frame hit", justify="right")
+    rows = [("core", summary["questions"]["core"], summary)]
+    if summary["questions"]["hard"]:
+        rows.append(("hard", summary["questions"]["hard"], summary["hard"]))
+    rows += [(f"  {n}", t["questions"], t) for n, t in summary["per_type"].items()]
+    for name, count, scores in rows:
+        cells = [_percent(scores["accuracy"].get(run)) for run in runs]
+        hit = _percent(scores["frame_hit"].get(runs[0]))
+        table.add_row(name, str(count), *cells, hit, style="bold" if name == "core" else None)
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

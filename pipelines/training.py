@@ -1,0 +1,67 @@
+"""Stage two of a data set: every run of its preset, each skipped where it is complete."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache_schema import FeatureStore, Question, SentenceTable
+from train.checkpoint import read_checkpoint
+from train.config import TrainConfig
+from train.loop import LAST, StepReport
+from train.run import TrainResult, train_run
+
+OnStep = Callable[[str, StepReport], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What happened to one run of a preset."""
+
+    name: str
+    result: TrainResult | None
+    """None where the run was complete before."""
+
+
+def is_complete(run_dir: Path, config: TrainConfig) -> bool:
+    """Whether a run of exactly this configuration has done all its steps."""
+    path = run_dir / LAST
+    if not path.is_file():
+        return False
+    checkpoint = read_checkpoint(path)
+    return checkpoint.config == config and checkpoint.progress.step >= config.steps
+
+
+def train_all(
+    runs: dict[str, TrainConfig],
+    store: FeatureStore,
+    questions: Sequence[Question],
+    sentences: SentenceTable,
+    folder: Path,
+    on_step: OnStep,
+) -> list[Trained]:
+    """Train the runs one after the other, going on with interrupted ones.
+
+    Args:
+        runs: Name -> configuration.
+        store: The features.
+        questions: The question table, all splits.
+        sentences: Sentence features of the questions.
+        folder: Each run gets a folder of its name in it.
+        on_step: Called with the run's name after every step.
+
+    Returns:
+        One entry per run, in order.
+    """
+    done = []
+    for name, config in runs.items():
+        run_dir = folder / name
+        if is_complete(run_dir, config):
+            done.append(Trained(name=name, result=None))
+            continue
+
+        def report(step: StepReport, name: str = name) -> None:
+            on_step(name, step)
+
+        result = train_run(config, store, questions, sentences, run_dir, on_step=report)
+        done.append(Trained(name=name, result=result))
+    return done
