@@ -1,5 +1,6 @@
 """The contract between extraction and training: identities, clips, feature stores and tables."""
 
+from cache_schema.block_claim import BlockClaim
 from cache_schema.clip import Clip, read_clips, write_clips
 from cache_schema.errors import (
     ClipMissing,
@@ -26,15 +27,22 @@ from cache_schema.question_table import (
     write_evidence,
     write_questions,
 )
+from cache_schema.reader import FeatureStore, open_store
 from cache_schema.sentence_table import SentenceTable, read_sentences, write_sentences
+from cache_schema.store_root import create_store
+from cache_schema.verify import Finding, verify_store
+from cache_schema.writer import StoreWriter
 
 __all__ = [
     "FRAME_POLICY",
+    "BlockClaim",
     "Clip",
     "ClipMissing",
     "ClipOutcome",
     "CorruptStore",
     "FeatureIdentity",
+    "FeatureStore",
+    "Finding",
     "IdentityMismatch",
     "InputError",
     "NonFiniteFeatures",
@@ -50,11 +58,15 @@ __all__ = [
     "StoreForeign",
     "StoreNewer",
     "StoreOlder",
+    "StoreWriter",
     "VideoDistillError",
+    "create_store",
+    "open_store",
     "read_clips",
     "read_evidence",
     "read_questions",
     "read_sentences",
+    "verify_store",
     "write_clips",
     "write_evidence",
     "write_questions",

@@ -67,8 +67,8 @@ def decode_index(index: bytes, shape: ShardShape, file_bytes: int) -> npt.NDArra
 
 
 def is_dense(offsets: npt.NDArray[np.int64], shape: ShardShape) -> bool:
-    """Tells whether chunk k of a shard stands at k strides: then an offset needs no index."""
-    return bool((offsets == np.arange(shape.chunks) * shape.stride).all())
+    """Tells whether chunk k of a shard stands at k strides: then its offset needs no index."""
+    return bool((offsets == np.arange(len(offsets)) * shape.stride).all())
 
 
 def checksums(rows: Bytes) -> npt.NDArray[np.uint32]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -142,11 +142,12 @@ class StoreWriter:
             if not free:
                 return None
             record = self._ledger.create_claim(free, job=self.job)
+            self._open_claims[record.claim.name] = record.claim
             # Others may have claimed or committed while the claim was made; the lower address wins.
             self._ledger.refresh(job=self.job)
             kept = self._free(free, self._ledger.claimed(before=record.claim))
             if not kept:
-                end_block(self.path, record.claim, job=self.job)
+                self.abandon(record.claim)
                 return None
             if kept != free:
                 record = self._ledger.narrow_claim(record, kept)
@@ -299,7 +300,7 @@ class StoreWriter:
                 f"this store with StoreWriter.claim."
             )
 
-    def _refuse(self, claim: BlockClaim) -> None:
+    def _refuse(self, claim: BlockClaim) -> NoReturn:
         self._forget(claim)
         commit = read_commit(self.path, claim.name)
         how = "ended as abandoned" if commit.abandoned else "committed"
