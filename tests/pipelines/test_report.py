@@ -263,6 +263,12 @@ def test_values_that_cannot_be_drawn_are_counted(bad: float) -> None:
     assert charts.line_chart([Curve(run="r", points=((0, bad),))], str) is None
 
 
+def test_a_run_without_a_value_is_named_beside_the_others() -> None:
+    curves = (*content().loss_curves, Curve(run="crashed", points=()))
+    page = Page(render_page(replace(content(), loss_curves=curves)))
+    assert "crashed: no value to draw." in " ".join(page.visible.split())
+
+
 RANGES = [(0.0, 1.0), (0.0, 2.3), (0.0, 1e-9), (0.0, 123456.0), (-3.0, 4.0), (0.0, 7.0)]
 
 
