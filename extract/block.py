@@ -1,0 +1,271 @@
+"""One block of clips, the unit of work, retry and commit: decode, encode, write, commit."""
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import torch
+
+from cache_schema import Clip, ClipOutcome, Status, StoreBusy, StoreWriter
+from extract.decode_pool import DecodedClip, DecodePool
+from extract.encoder import ClipEncoder, EncodedFrames, EncoderSpec, load_encoder
+from extract.frame_packing import FramePacker
+from extract.frame_request import Backend, FrameRequest
+from extract.limits import DecodeLimits
+
+_CLIPS_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockSettings:
+    """What every worker of a job must know."""
+
+    store: Path
+    spec: EncoderSpec
+    frames: int
+    limits: DecodeLimits
+    backend: Backend
+    root: Path | None
+    """Folder that must hold the videos; their paths are recorded relative to it."""
+    job: str
+    decoders: int
+    """Decode processes of a worker."""
+    encoders: int
+    """Blocks of a worker that may encode at once, each on one thread of a CPU."""
+    batch_frames: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipDone:
+    """News of one clip, for the display."""
+
+    clip_id: str
+    ok: bool
+    frames: int
+    """Frames encoded for it; repeated ones are not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockReport:
+    """Where the time of one block went. What became of its clips stands in the store."""
+
+    clips: int
+    frames: int = 0
+    decode_wait: float = 0.0
+    """Seconds without a picture to encode."""
+    encode: float = 0.0
+    """Seconds in the encoder, the wait for its turn included."""
+    write: float = 0.0
+    """Seconds of writing, verifying and committing."""
+
+
+class BlockExtractor:
+    """One worker's encoder, decode processes and writer, shared by the blocks in its hands.
+
+    While one block encodes, the decode processes work on the next, and a third may be written.
+    """
+
+    def __init__(self, settings: BlockSettings) -> None:
+        self.settings = settings
+        # Started first: the processes load their libraries while the encoder loads here.
+        self._pool = DecodePool(settings.decoders, settings.limits)
+        try:
+            self._encoder: ClipEncoder = load_encoder(settings.spec)
+            self._identity = self._encoder.identity(settings.frames)
+            self._writer = StoreWriter(settings.store, self._identity, job=settings.job)
+        except BaseException:
+            self._pool.close()
+            raise
+        self._turns = threading.BoundedSemaphore(settings.encoders)
+        self._on_cpu = settings.spec.device == "cpu"
+
+    def close(self) -> None:
+        """Ends the decode processes and the claims that were not committed."""
+        self._pool.close()
+        self._writer.close()
+
+    def extract(self, clips: Sequence[Clip], tell: Callable[[ClipDone], None]) -> BlockReport:
+        """Does one block.
+
+        Args:
+            clips: at most a block's slots, pending when the job began. Those that another worker
+                has done or claimed since are left out.
+            tell: called once per clip.
+
+        Raises:
+            DecodeProcessBroken: decode processes do not start.
+            OSError: the store cannot be written; the block is pending again.
+        """
+        if self._on_cpu:
+            # OpenMP keeps this number per thread. One each: threads that wait for each other at
+            # barriers lose most of their time when decode processes share the cores.
+            torch.set_num_threads(1)
+        claim = self._writer.claim([clip.clip_id for clip in clips])
+        if claim is None:
+            return BlockReport(clips=0)
+        mine = set(claim.clip_ids)
+        block = _BlockRun(self, [clip for clip in clips if clip.clip_id in mine], tell)
+        try:
+            outcomes, cls, patch = block.features()
+            begin = time.monotonic()
+            self._writer.write_block(claim, outcomes, cls, patch)
+            write = time.monotonic() - begin
+        except StoreBusy:
+            # This process was taken for dead, by a rule that errs on the side of doing work
+            # twice: the block's clips are pending or done, and the end of the job looks again.
+            return BlockReport(clips=0)
+        except BaseException:
+            with contextlib.suppress(OSError, StoreBusy):
+                self._writer.abandon(claim)
+            raise
+        return BlockReport(
+            clips=len(outcomes),
+            frames=block.frames,
+            decode_wait=block.decode_wait,
+            encode=block.encode_seconds,
+            write=write,
+        )
+
+    def request(self, clip: Clip) -> FrameRequest:
+        """Returns what to ask of a decode process."""
+        settings = self.settings
+        return FrameRequest(
+            path=clip.path,
+            root=settings.root,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            frames=settings.frames,
+            preprocess=self._encoder.preprocess,
+            limits=settings.limits,
+            backend=settings.backend,
+        )
+
+    def decoded(self, clips: Sequence[Clip]) -> Iterator[tuple[int, DecodedClip]]:
+        """Yields the clips in order, with a bounded number of them decoded ahead."""
+        ahead = self._pool.processes + _CLIPS_AHEAD
+        waiting: deque[Future[DecodedClip]] = deque()
+        rest = iter(clips)
+        try:
+            for row in range(len(clips)):
+                while len(waiting) < ahead and (clip := next(rest, None)) is not None:
+                    waiting.append(self._pool.submit(self.request(clip)))
+                yield row, waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def encode(self, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> EncodedFrames:
+        """Encodes a batch when it is this block's turn."""
+        with self._turns:
+            return self._encoder.encode(pixels)
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """N, P and D of the store."""
+        return self._identity.frames, self._identity.patches, self._identity.dim
+
+
+class _BlockRun:
+    """One block on its way from clips to features."""
+
+    def __init__(
+        self, extractor: BlockExtractor, clips: Sequence[Clip], tell: Callable[[ClipDone], None]
+    ) -> None:
+        self._extractor = extractor
+        self._clips = clips
+        self._tell = tell
+        frames, patches, dim = extractor.feature_shape
+        self._cls = np.zeros((len(clips), frames, dim), dtype=np.float16)
+        self._patch = np.zeros((len(clips), frames, patches, dim), dtype=np.float16)
+        self._outcomes: dict[int, ClipOutcome] = {}
+        self._distinct: dict[int, int] = {}
+        self.frames = 0
+        self.decode_wait = 0.0
+        self.encode_seconds = 0.0
+
+    def features(
+        self,
+    ) -> tuple[
+        list[ClipOutcome],
+        "np.ndarray[tuple[int, ...], np.dtype[np.float16]]",
+        "np.ndarray[tuple[int, ...], np.dtype[np.float16]]",
+    ]:
+        """Decodes and encodes all clips; returns outcomes, CLS and patch features."""
+        batch = self._extractor.settings.batch_frames
+        packer = FramePacker(self._encode, batch, self._cls, self._patch)
+        begin = time.monotonic()
+        for row, decoded in self._extractor.decoded(self._clips):
+            self.decode_wait += time.monotonic() - begin
+            self._outcomes[row] = self._outcome(self._clips[row], decoded)
+            if decoded.pixels is None or decoded.slot is None:
+                self._done(row)
+            else:
+                self._distinct[row] = len(decoded.pixels)
+                self._finish(packer, packer.add(row, decoded.pixels, decoded.slot))
+            begin = time.monotonic()
+        self._finish(packer, packer.flush())
+        return [self._outcomes[row] for row in range(len(self._clips))], self._cls, self._patch
+
+    def _encode(self, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> EncodedFrames:
+        begin = time.monotonic()
+        encoded = self._extractor.encode(pixels)
+        self.encode_seconds += time.monotonic() - begin
+        return encoded
+
+    def _finish(self, packer: FramePacker, rows: list[int]) -> None:
+        for row in rows:
+            if row in packer.nonfinite:
+                detail = "features are NaN or beyond float16; try precision fp32"
+                self._outcomes[row] = _failed(self._outcomes[row], "nonfinite", detail)
+            self.frames += self._distinct[row]
+            self._done(row)
+
+    def _done(self, row: int) -> None:
+        outcome = self._outcomes[row]
+        ok = outcome.status is Status.OK
+        self._tell(ClipDone(clip_id=outcome.clip_id, ok=ok, frames=self._distinct.get(row, 0)))
+
+    def _outcome(self, clip: Clip, decoded: DecodedClip) -> ClipOutcome:
+        settings = self._extractor.settings
+        failed = decoded.pixels is None
+        return ClipOutcome(
+            clip_id=clip.clip_id,
+            status=Status.FAILED if failed else Status.OK,
+            reason=decoded.reason,
+            detail=decoded.detail,
+            frame_index=None if failed else np.array(decoded.frame_index, dtype=np.int32),
+            frame_time=None if failed else np.array(decoded.frame_time, dtype=np.float64),
+            distinct_frames=0 if decoded.pixels is None else len(decoded.pixels),
+            source_path=recorded_path(clip.path, settings.root),
+            source_bytes=decoded.size,
+            source_digest=decoded.digest,
+            backend=decoded.backend,
+            flags=decoded.flags,
+        )
+
+
+def recorded_path(path: Path, root: Path | None) -> str:
+    """Returns the path to record: relative to the root, and never one of this machine."""
+    relative = PurePath(path.name) if root is None else PurePath(os.path.relpath(path, root))
+    return path.name if ".." in relative.parts else relative.as_posix()
+
+
+def _failed(outcome: ClipOutcome, reason: str, detail: str) -> ClipOutcome:
+    return ClipOutcome(
+        clip_id=outcome.clip_id,
+        status=Status.FAILED,
+        reason=reason,
+        detail=detail,
+        source_path=outcome.source_path,
+        source_bytes=outcome.source_bytes,
+        source_digest=outcome.source_digest,
+        backend=outcome.backend,
+        flags=outcome.flags,
+    )

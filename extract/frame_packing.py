@@ -1,0 +1,118 @@
+"""Pictures of many clips packed into batches of one size, and their features sorted back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from extract.encoder import EncodedFrames
+
+Float16 = npt.NDArray[np.float16]
+
+
+@dataclass(slots=True, eq=False)
+class _Filling:
+    """The distinct frames of one clip, some of them encoded."""
+
+    slot: npt.NDArray[np.int64]
+    cls: Float16
+    patch: Float16
+    finite: bool = True
+    filled: int = 0
+
+
+class FramePacker:
+    """Cuts a stream of clips into full batches; a short clip never leaves an encoder half idle.
+
+    Args:
+        encode: encodes uint8 [B, S, S, 3].
+        batch_frames: B, the size of every batch but the last.
+        cls: float16 [n, N, D], filled row by row.
+        patch: float16 [n, N, P, D], likewise.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[npt.NDArray[np.uint8]], EncodedFrames],
+        batch_frames: int,
+        cls: Float16,
+        patch: Float16,
+    ) -> None:
+        self._encode = encode
+        self._batch = batch_frames
+        self._cls = cls
+        self._patch = patch
+        self._waiting: list[tuple[int, npt.NDArray[np.uint8]]] = []
+        self._frames = 0
+        self._clips: dict[int, _Filling] = {}
+        self.nonfinite: set[int] = set()
+        """Rows with features that are NaN or infinite."""
+
+    def add(
+        self, row: int, pixels: npt.NDArray[np.uint8], slot: npt.NDArray[np.int64]
+    ) -> list[int]:
+        """Takes one clip.
+
+        Args:
+            row: its row in ``cls`` and ``patch``.
+            pixels: uint8 [d, S, S, 3], its distinct frames.
+            slot: int64 [N], for each of its N frames the place in ``pixels``.
+
+        Returns:
+            The rows that became complete.
+        """
+        patches, dim = self._patch.shape[2:]
+        distinct = len(pixels)
+        self._clips[row] = _Filling(
+            slot=slot,
+            cls=np.empty((distinct, dim), dtype=np.float16),
+            patch=np.empty((distinct, patches, dim), dtype=np.float16),
+        )
+        self._waiting.append((row, pixels))
+        self._frames += distinct
+        complete: list[int] = []
+        while self._frames >= self._batch:
+            complete.extend(self._encode_next(self._batch))
+        return complete
+
+    def flush(self) -> list[int]:
+        """Encodes what is left; returns the rows that became complete."""
+        return self._encode_next(self._frames) if self._frames else []
+
+    def _encode_next(self, size: int) -> list[int]:
+        parts: list[tuple[int, npt.NDArray[np.uint8]]] = []
+        missing = size
+        while missing:
+            row, pixels = self._waiting.pop(0)
+            taken, rest = pixels[:missing], pixels[missing:]
+            parts.append((row, taken))
+            missing -= len(taken)
+            if len(rest):
+                self._waiting.insert(0, (row, rest))
+        self._frames -= size
+        encoded = self._encode(np.concatenate([pixels for _, pixels in parts]))
+        complete = []
+        begin = 0
+        for row, pixels in parts:
+            end = begin + len(pixels)
+            if self._place(row, encoded, begin, end):
+                complete.append(row)
+            begin = end
+        return complete
+
+    def _place(self, row: int, encoded: EncodedFrames, begin: int, end: int) -> bool:
+        clip = self._clips[row]
+        target = slice(clip.filled, clip.filled + end - begin)
+        clip.cls[target] = encoded.cls[begin:end]
+        clip.patch[target] = encoded.patch[begin:end]
+        clip.finite &= bool(encoded.finite[begin:end].all())
+        clip.filled = target.stop
+        if clip.filled < len(clip.cls):
+            return False
+        self._cls[row] = clip.cls[clip.slot]
+        self._patch[row] = clip.patch[clip.slot]
+        if not clip.finite:
+            self.nonfinite.add(row)
+        del self._clips[row]
+        return True
