@@ -219,9 +219,9 @@ def _target(out: Float16 | None, shape: tuple[int, ...]) -> Float16:
     return out
 
 
-def _frame_numbers(frames: npt.ArrayLike, clips: int, limit: int) -> npt.NDArray[np.int64]:
+def _frame_numbers(frames: npt.ArrayLike, clips: int, limit: int) -> npt.NDArray[np.integer]:
     wanted = np.asarray(frames)
-    if wanted.ndim != 2 or len(wanted) != clips or not np.issubdtype(wanted.dtype, np.integer):
+    if wanted.ndim != 2 or len(wanted) != clips or wanted.dtype.kind not in "iu":
         raise InputError(
             f"frames is {wanted.dtype} {wanted.shape}; it must be whole numbers of shape ({clips}, K), "
             f"a row for each clip."
@@ -231,4 +231,4 @@ def _frame_numbers(frames: npt.ArrayLike, clips: int, limit: int) -> npt.NDArray
             f"frames holds {wanted.min()} to {wanted.max()}; clips of this store have frames 0 to "
             f"{limit - 1}."
         )
-    return wanted.astype(np.int64)
+    return wanted

@@ -1,7 +1,7 @@
 """Reading chunks of shard files straight into the caller's memory, at computed offsets."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -31,7 +31,8 @@ class ShardFiles:
     """
 
     def __init__(self, root: Path, shape: ShardShape, *, check: bool) -> None:
-        self._root = root
+        # Text, not a Path: joining paths would cost more than opening the file.
+        self._root = os.fspath(root)
         self._shape = shape
         self._check = check
         # A byte for every dense shard seen, 4 KB a segment; offsets only of the few that are not.
@@ -53,14 +54,15 @@ class ShardFiles:
         Raises:
             CorruptStore: the shard or a chunk is missing, short or fails its checksum.
         """
-        file = self._root / place
+        file = f"{self._root}/{place}"
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self._fail(file, clip_id, "is missing")
         try:
             starts = self._starts(descriptor, address, chunks, file, clip_id)
-            stored = np.empty((len(chunks), CHECKSUM_BYTES), dtype=np.uint8)
+            # Unchecked, all checksums may land on the same four bytes.
+            stored = np.empty((len(chunks) if self._check else 1, CHECKSUM_BYTES), dtype=np.uint8)
             if not _read_runs(descriptor, starts, out, stored, self._shape.stride):
                 self._fail(file, clip_id, "ends before its data do")
         finally:
@@ -76,13 +78,16 @@ class ShardFiles:
         descriptor: int,
         address: tuple[int, int],
         chunks: Sequence[int],
-        file: Path,
+        file: str,
         clip_id: str,
-    ) -> list[int]:
+    ) -> Sequence[int]:
         segment, number = address
         dense = self._dense.get(segment)
         if dense is not None and number < len(dense) and dense[number]:
-            return [chunk * self._shape.stride for chunk in chunks]
+            stride = self._shape.stride
+            if isinstance(chunks, range):
+                return range(chunks.start * stride, chunks.stop * stride, chunks.step * stride)
+            return [chunk * stride for chunk in chunks]
         offsets = self._offsets.get(address)
         if offsets is None:
             offsets = self._read_index(descriptor, file, clip_id)
@@ -95,7 +100,7 @@ class ShardFiles:
             self._fail(file, clip_id, f"lacks chunk {chunks[starts.index(-1)]}")
         return starts
 
-    def _read_index(self, descriptor: int, file: Path, clip_id: str) -> npt.NDArray[np.int64]:
+    def _read_index(self, descriptor: int, file: str, clip_id: str) -> npt.NDArray[np.int64]:
         size = os.fstat(descriptor).st_size
         start = size - self._shape.index_bytes
         try:
@@ -115,12 +120,12 @@ class ShardFiles:
             self._dense[segment] = flags
         flags[number] = 1
 
-    def _fail(self, file: Path, clip_id: str, what: str) -> NoReturn:
+    def _fail(self, file: str, clip_id: str, what: str) -> NoReturn:
         raise CorruptStore(
             f"{file}, which holds clip {clip_id!r}, {what}. Restore the file from a backup, or extract "
             f"the clip into a new store; `verify_store` lists everything that is damaged.",
             clip_id=clip_id,
-            file=file,
+            file=Path(file),
         )
 
 
@@ -132,28 +137,32 @@ def _read_runs(
     Chunks that follow one another in the file are read together. Returns False where the file ends
     too early.
     """
-    data, sums = out.reshape(-1).data, stored.reshape(-1).data
-    chunk_bytes = stride - CHECKSUM_BYTES
-    first, count = 0, len(starts)
-    while first < count:
-        last = first + 1
-        while (
-            last < count
-            and last - first < _CHUNKS_PER_READ
-            and starts[last] == starts[last - 1] + stride
-        ):
-            last += 1
+    data, size = out.reshape(-1).data, out.shape[-1]
+    sums = (
+        [row.data for row in stored] if len(stored) == len(starts) else [stored.data] * len(starts)
+    )
+    for first, last in _runs(starts, stride):
         pieces = []
         for row in range(first, last):
-            pieces.append(data[row * chunk_bytes : (row + 1) * chunk_bytes])
-            pieces.append(sums[row * CHECKSUM_BYTES : (row + 1) * CHECKSUM_BYTES])
-        wanted = (last - first) * stride
-        if os.preadv(descriptor, pieces, starts[first]) != wanted and not _read_slowly(
-            descriptor, pieces, starts[first]
-        ):
+            pieces.append(data[row * size : (row + 1) * size])
+            pieces.append(sums[row])
+        read = os.preadv(descriptor, pieces, starts[first])
+        if read != (last - first) * stride and not _read_slowly(descriptor, pieces, starts[first]):
             return False
-        first = last
     return True
+
+
+def _runs(starts: Sequence[int], stride: int) -> Iterator[tuple[int, int]]:
+    """Cuts a list of offsets into runs [first, last) that one vectored read can take."""
+    adjacent = isinstance(starts, range) and starts.step == stride
+    first = 0
+    while first < len(starts):
+        limit = min(first + _CHUNKS_PER_READ, len(starts))
+        last = limit if adjacent else first + 1
+        while last < limit and starts[last] == starts[last - 1] + stride:
+            last += 1
+        yield first, last
+        first = last
 
 
 def _read_slowly(descriptor: int, pieces: Sequence[memoryview], start: int) -> bool:
