@@ -120,8 +120,8 @@ class ModelConfig(_Strict):
     """Start of w_q and w_k in every LA-Gate."""
     sampler_init: Literal["clip_prior", "random"] = "clip_prior"
     """Start of the sampler; `clip_prior` ranks frames by CLIP similarity before any training."""
-    sampler_gain: float = 1.0
-    """How sharp the clip prior starts: the size of W_s along the prior's direction."""
+    sampler_gain: float = 20.0
+    """How sharp the clip prior starts: first logits per unit of cosine(question, frame)."""
     text: Literal["linear", "none"] = "linear"
     """A trainable linear map on t_cls, starting as the identity, or the frozen feature itself."""
     standardise: bool = True

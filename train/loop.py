@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from train.config import TrainConfig
 from train.curves import Curves
 from train.epoch_order import Position
 from train.optimisation import build_optimizer, learning_rate, temperature
+from train.progress import ProgressCallback, StepReport
 from train.vocabulary import UNKNOWN, Vocabulary
 
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -31,29 +32,6 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 
 class TrainingDiverged(VideoDistillError):  # noqa: N818 - says what is the case
     """The loss is no longer a number."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepReport:
-    """What a progress display needs to know after a step."""
-
-    step: int
-    """Steps done."""
-    steps: int
-    """Steps of the run."""
-    loss: float
-    """Loss of the last step."""
-    accuracy: float
-    """Accuracy on the last batch."""
-    validation_accuracy: float
-    """Best validation accuracy so far; -1 before the first."""
-    eta_s: float
-    """Seconds that the rest will take at the mean speed since the start or resume."""
-    data_wait_share: float
-    """Share of the time since then that was spent waiting for data."""
-
-
-ProgressCallback = Callable[[StepReport], None]
 
 
 class Trainer:
@@ -133,7 +111,7 @@ class Trainer:
                             steps=self.config.steps,
                             loss=numbers["loss"],
                             accuracy=numbers["accuracy"],
-                            validation_accuracy=self.progress.best_accuracy,
+                            best_accuracy=self.progress.best_accuracy,
                             eta_s=elapsed / (step - first) * (self.config.steps - step),
                             data_wait_share=waited_s() / elapsed,
                         )

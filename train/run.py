@@ -19,8 +19,9 @@ from train.epoch_order import training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
 from train.features import FeatureReader, RamFeatures, feature_bytes, shown
-from train.loop import LAST, ProgressCallback, Trainer
+from train.loop import LAST, Trainer
 from train.methods import build_model, sizes_of
+from train.progress import ProgressCallback
 from train.question_set import QuestionSet
 from train.vocabulary import Vocabulary
 

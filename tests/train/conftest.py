@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ class MemoryStore:
         return _into(whole, out)
 
     def frame_times(self, clip_id: str):
-        return (np.arange(FRAMES) + 0.5) * 0.5
+        return (np.arange(len(self.cls[clip_id])) + 0.5) * 0.5
 
 
 def _into(values, out):
@@ -138,12 +138,15 @@ def small_needle() -> Needle:
     return make_needle({"train": 12, "val": 4, "test": 6})
 
 
+@pytest.fixture(name="make_identity")
+def make_identity_fixture():
+    return make_identity
+
+
 @pytest.fixture
 def needle_config() -> TrainConfig:
     return TrainConfig(
-        model=ModelConfig(
-            selected=4, sampling_blocks=1, refinement_blocks=1, heads=4, mlp_ratio=2
-        ),
+        model=ModelConfig(selected=4, sampling_blocks=1, refinement_blocks=1, heads=4, mlp_ratio=2),
         steps=120,
         warmup_steps=10,
         lr=2e-3,
@@ -151,6 +154,11 @@ def needle_config() -> TrainConfig:
         questions_per_clip=4,
         validate_every=60,
     )
+
+
+@pytest.fixture
+def short_config(needle_config) -> TrainConfig:
+    return replace(needle_config, steps=8, warmup_steps=2, validate_every=4, clips_per_batch=3)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _EMBEDDING_STD = 0.02
 _QUIET = 0.1  # how much of w_v's random part the clip prior keeps
+_PRIOR_STRENGTH = 3.0  # length of the prior's bias beside a normalised frame, of length sqrt(D)
+_SELF_FOCUS = 2.0  # how much sharper than usual frames first attend to their like
 
 
 def initialise(model: "VideoDistill", config: ModelConfig) -> None:
@@ -51,24 +53,29 @@ def apply_clip_prior(sampler: SparseSampling, gain: float) -> None:
     r"""Start the sampler as a ranking of frames by CLIP similarity to the question.
 
     With random $w_v$, $w_o$, $W_s$ the sign of "similar to the question -> larger logit" is a
-    coin toss, and a sampler that starts on the wrong side rarely recovers. Here a random unit
-    direction $e$ carries the similarity: the first gate has $w_v(v) = \epsilon\, w_v v + \sqrt D\, e$
-    and $w_o = I$, so that it writes about $\sqrt D\, dist\, e$ into the stream, and the rows of $W_s$
-    are `gain` $\cdot\, e$ plus small noise, so that the first logits rise with
-    $\cos(question, frame)$. The frame hit of the untrained model is therefore a prior that the
-    encoder brings, and reports should state it beside the trained one.
+    coin toss, and a sampler that starts on the wrong side may never recover. Here a random unit
+    direction $e$ carries the similarity: the first gate has $w_o = I$ and
+    $w_v(v) = \epsilon\, w_v v + \beta e$, so that it adds about $\beta\, dist\, e$ to a frame, and the
+    rows of $W_s$ are $(gain / \beta)\, e$ plus small noise: the first logits rise by about `gain`
+    per unit of cosine(question, frame). The frame hit of the untrained model is therefore a prior
+    that the encoder brings, and reports should state it beside the trained one.
 
-    With `skip="frozen"` the gate reaches the stream only through the inter-frame attention, which
-    therefore starts as a smoothing over similar frames ($W_q = W_k = W_v = W_o = I$).
+    With `skip="frozen"` the gate reaches the stream only through the inter-frame attention. That
+    one starts as a copy of each frame ($W_v = W_o = I$, and $W_q = W_k = I$ sharp enough for a
+    frame to attend to itself and to those that look like it).
     """
     block = cast("FrameSamplingBlock", sampler.blocks[0])
     dim = sampler.temporal_embedding.shape[1]
+    strength = _PRIOR_STRENGTH * dim**0.5
     direction_D = torch.sign(torch.randn(dim)) * dim**-0.5
     block.gate.w_v.weight.mul_(_QUIET)
-    block.gate.w_v.bias.copy_(direction_D * dim**0.5)
+    block.gate.w_v.bias.copy_(direction_D * strength)
     nn.init.eye_(block.gate.w_o.weight)
     if block.skip == "frozen":
-        block.attention.qkv.weight.copy_(torch.eye(dim).repeat(3, 1))
+        eye = torch.eye(dim)
+        block.attention.qkv.weight.copy_(torch.cat([eye * _SELF_FOCUS, eye, eye]))
         nn.init.eye_(block.attention.proj.weight)
-    rows_KD = direction_D * gain + torch.randn_like(sampler.w_s.weight) * _EMBEDDING_STD
+    rows_KD = (
+        direction_D * (gain / strength) + torch.randn_like(sampler.w_s.weight) * _EMBEDDING_STD
+    )
     sampler.w_s.weight.copy_(rows_KD)

@@ -1,0 +1,52 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cache_schema.errors import ClipMissing, InputError
+from train.question_set import QuestionSet
+from train.vocabulary import UNKNOWN, Vocabulary
+
+VOCABULARY = Vocabulary(("one", "two"))
+
+
+def build(needle, questions=None) -> QuestionSet:
+    return QuestionSet(questions or needle.questions, needle.sentences, VOCABULARY)
+
+
+def test_numbers_clips_answers_and_sentences(small_needle):
+    questions = build(small_needle)
+    for row in (0, 7, len(questions) - 1):
+        asked = small_needle.questions[row]
+        assert questions.clip_ids[questions.clip_of_question[row]] == asked.clip_id
+        known = asked.answer in VOCABULARY.answers
+        assert questions.answer[row] == (
+            VOCABULARY.answers.index(asked.answer) if known else UNKNOWN
+        )
+        np.testing.assert_array_equal(
+            questions.text(np.array([row]))[0], small_needle.sentences.lookup([asked.question])[0]
+        )
+
+
+def test_refuses_no_questions(small_needle):
+    with pytest.raises(InputError, match="no questions in this split"):
+        QuestionSet([], small_needle.sentences, VOCABULARY)
+
+
+def test_refuses_questions_about_several_clips(small_needle):
+    first = small_needle.questions[0]
+    several = replace(first, clip_ids=(first.clip_id, "other"))
+    with pytest.raises(InputError, match="1 questions ask about several clips"):
+        build(small_needle, [several, *small_needle.questions[1:]])
+
+
+def test_names_the_clips_that_the_store_lacks(small_needle):
+    del small_needle.store.cls["test-001"], small_needle.store.cls["val-000"]
+    with pytest.raises(ClipMissing, match=r"2 of 22 clips .* 'test-001'"):
+        build(small_needle).require_features(small_needle.store)
+
+
+def test_refuses_sentences_of_another_width(small_needle, make_identity):
+    small_needle.store.identity = make_identity(dim=48)
+    with pytest.raises(InputError, match="width 32, clip features 48"):
+        build(small_needle).require_features(small_needle.store)

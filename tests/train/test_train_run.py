@@ -1,0 +1,226 @@
+import json
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from cache_schema.errors import IdentityMismatch, InputError
+from train.checkpoint import read_checkpoint
+from train.curves import read_curves
+from train.evaluation import evaluate_run
+from train.loop import BEST, LAST, TrainingDiverged
+from train.metrics import accuracy, mean_frame_hit
+from train.run import train_run
+
+
+def train(needle, config, run_dir, **options):
+    return train_run(config, needle.store, needle.questions, needle.sentences, run_dir, **options)
+
+
+def evaluate(needle, run_dir, **options):
+    return evaluate_run(run_dir, needle.store, needle.questions, needle.sentences, **options)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_learned_sampler_finds_the_needle(needle, needle_config, tmp_path, precision):
+    result = train(needle, replace(needle_config, precision=precision), tmp_path)
+    predictions = evaluate(needle, tmp_path)
+    assert result.best_accuracy > 0.9
+    assert accuracy(predictions) > 0.9
+    assert mean_frame_hit(predictions, needle.evidence) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        pytest.param({"sampler": "uniform"}, {}, id="uniform frames"),
+        pytest.param({}, {"method": "mean_frame"}, id="mean frame"),
+        pytest.param({}, {"method": "single_random_frame"}, id="random frame"),
+        pytest.param({}, {"visual": "static"}, id="no video"),
+    ],
+)
+def test_the_blind_rivals_do_not(needle, needle_config, tmp_path, model, changes):
+    config = replace(needle_config, model=replace(needle_config.model, **model), **changes)
+    train(needle, config, tmp_path)
+    assert accuracy(evaluate(needle, tmp_path)) < 0.45
+
+
+def test_hiding_the_video_takes_the_skill_away(needle, needle_config, tmp_path):
+    train(needle, needle_config, tmp_path)
+    for visual in ("static", "noise"):
+        assert accuracy(evaluate(needle, tmp_path, visual=visual)) < 0.4
+
+
+class Interrupted(Exception):  # noqa: N818
+    pass
+
+
+def interrupt_after(step: int):
+    def on_step(report):
+        if report.step == step:
+            raise Interrupted
+
+    return on_step
+
+
+class Cut(NamedTuple):
+    """Where and how a run is interrupted; checkpoints are at steps 4 and 8."""
+
+    after: int
+    precision: str
+    threads: int
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        pytest.param(Cut(4, "fp32", 1), id="right after a checkpoint"),
+        pytest.param(Cut(5, "bf16", 1), id="bf16, a step is lost"),
+        # Two busy threads on a shared machine wait for each other: slow, and the one place where
+        # an unordered sum would show.
+        pytest.param(Cut(7, "fp32", 2), id="two threads", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_ends_bit_for_bit_like_one_that_was_not(
+    small_needle, short_config, tmp_path, cut
+):
+    model = replace(short_config.model, head_dropout=0.2)
+    config = replace(short_config, precision=cut.precision, model=model)
+    torch.set_num_threads(cut.threads)
+    train(small_needle, config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(small_needle, config, tmp_path / "cut", on_step=interrupt_after(cut.after))
+    train(small_needle, config, tmp_path / "cut")
+
+    whole, again = (read_checkpoint(tmp_path / name / LAST) for name in ("whole", "cut"))
+    assert again.progress == whole.progress
+    assert all(torch.equal(again.tensors[name], whole.tensors[name]) for name in whole.tensors)
+    timeless = [
+        [{k: v for k, v in line.items() if not k.endswith("_s")} for line in read_curves(path)]
+        for path in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_finished_run_is_not_trained_again(small_needle, short_config, tmp_path):
+    first = train(small_needle, short_config, tmp_path)
+    before = (tmp_path / LAST).read_bytes()
+    assert train(small_needle, short_config, tmp_path) == first
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+def test_without_resume_the_run_starts_again(small_needle, short_config, tmp_path):
+    train(small_needle, short_config, tmp_path)
+    steps = []
+    train(
+        small_needle,
+        short_config,
+        tmp_path,
+        resume=False,
+        on_step=lambda report: steps.append(report.step),
+    )
+    assert steps == list(range(1, 9))
+
+
+def test_a_run_leaves_its_record(small_needle, short_config, tmp_path):
+    result = train(small_needle, short_config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == short_config.to_dict()
+    lines = read_curves(tmp_path)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 9))
+    assert [line["step"] for line in lines if line["kind"] == "validation"] == [4, 8]
+    assert {"loss", "accuracy", "lr", "tau", "grad_norm", "data_wait_s"} <= set(lines[0])
+    assert (lines[0]["tau"], lines[-2]["tau"]) == (1.0, 0.5)
+    best = max(line["accuracy"] for line in lines if line["kind"] == "validation")
+    assert result.best_accuracy == best
+    assert result.steps == 8
+
+
+def test_the_best_checkpoint_is_the_one_of_the_best_validation(
+    small_needle, short_config, tmp_path
+):
+    result = train(small_needle, short_config, tmp_path)
+    best = read_checkpoint(tmp_path / BEST)
+    assert best.progress.step == result.best_step
+    assert not best.part("optimizer")
+
+
+def test_classes_come_from_training_answers_alone(small_needle, short_config, tmp_path):
+    questions = [
+        replace(question, answer="never seen") if question.split != "train" else question
+        for question in small_needle.questions
+    ]
+    train_run(short_config, small_needle.store, questions, small_needle.sentences, tmp_path)
+    assert "never seen" not in read_checkpoint(tmp_path / LAST).vocabulary.answers
+    predictions = evaluate_run(tmp_path, small_needle.store, questions, small_needle.sentences)
+    assert accuracy(predictions) == 0
+
+
+def test_answers_beyond_the_limit_are_left_out_and_counted(small_needle, short_config, tmp_path):
+    result = train(small_needle, replace(short_config, vocabulary_limit=3), tmp_path)
+    training = [question for question in small_needle.questions if question.split == "train"]
+    kept = read_checkpoint(tmp_path / LAST).vocabulary.answers
+    assert len(kept) == 3
+    assert result.unknown_answers == sum(question.answer not in kept for question in training) > 0
+
+
+def test_reading_from_the_store_equals_reading_from_memory(small_needle, short_config, tmp_path):
+    states = []
+    for cache in ("always", "never"):
+        train(small_needle, replace(short_config, cache_in_ram=cache), tmp_path / cache)
+        states.append(read_checkpoint(tmp_path / cache / LAST).tensors)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_auto_stays_under_the_memory_limit(small_needle, short_config, tmp_path):
+    train(small_needle, replace(short_config, ram_limit_mib=0), tmp_path / "none")
+    from_store = small_needle.store.frames_read
+    train(small_needle, short_config, tmp_path / "all")
+    assert small_needle.store.frames_read - from_store < from_store
+
+
+def test_the_callers_random_state_is_left_alone(small_needle, short_config, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(small_needle, short_config, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(small_needle, short_config, tmp_path):
+    small_needle.store.cls["train-003"][:] = math.nan
+    config = replace(short_config, model=replace(short_config.model, standardise=False))
+    with pytest.raises(TrainingDiverged, match=r"the loss is nan at step \d"):
+        train(small_needle, config, tmp_path)
+
+
+def test_another_configuration_does_not_go_on_with_the_run(small_needle, short_config, tmp_path):
+    train(small_needle, short_config, tmp_path)
+    with pytest.raises(InputError, match="holds a run with another configuration"):
+        train(small_needle, replace(short_config, lr=0.5), tmp_path)
+
+
+def test_other_features_do_not_go_on_with_the_run(
+    small_needle, short_config, tmp_path, make_identity
+):
+    train(small_needle, short_config, tmp_path)
+    small_needle.store.identity = make_identity("other weights")
+    for act in (lambda: train(small_needle, short_config, tmp_path),
+                lambda: evaluate(small_needle, tmp_path)):  # fmt: skip
+        with pytest.raises(IdentityMismatch, match="weights_sha256"):
+            act()
+
+
+def test_validation_questions_are_needed(small_needle, short_config, tmp_path):
+    questions = [question for question in small_needle.questions if question.split != "val"]
+    with pytest.raises(InputError, match="no questions in this split"):
+        train_run(short_config, small_needle.store, questions, small_needle.sentences, tmp_path)
+
+
+def test_a_run_reports_time_left_and_data_wait(small_needle, short_config, tmp_path):
+    reports = []
+    train(small_needle, short_config, tmp_path, on_step=reports.append)
+    assert reports[-1].eta_s == 0
+    assert reports[0].eta_s > 0
+    assert all(0 <= report.data_wait_share <= 1 for report in reports)
+    assert reports[2].best_accuracy == -1 < reports[-1].best_accuracy
