@@ -7,63 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
 
 from cache_schema import Clip, ClipOutcome, Status, StoreBusy, StoreWriter
+from cache_schema.clip import escape_problem
+from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.decode_pool import DecodedClip, DecodePool
-from extract.encoder import ClipEncoder, EncodedFrames, EncoderSpec, load_encoder
-from extract.frame_packing import FramePacker
-from extract.frame_request import Backend, FrameRequest
-from extract.limits import DecodeLimits
+from extract.encoder import ClipEncoder, EncodedFrames, load_encoder
+from extract.frame_packing import Float16, FramePacker, Uint8
+from extract.frame_request import FrameRequest
 
 _CLIPS_AHEAD = 2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockSettings:
-    """What every worker of a job must know."""
-
-    store: Path
-    spec: EncoderSpec
-    frames: int
-    limits: DecodeLimits
-    backend: Backend
-    root: Path | None
-    """Folder that must hold the videos; their paths are recorded relative to it."""
-    job: str
-    decoders: int
-    """Decode processes of a worker."""
-    encoders: int
-    """Blocks of a worker that may encode at once, each on one thread of a CPU."""
-    batch_frames: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClipDone:
-    """News of one clip, for the display."""
-
-    clip_id: str
-    ok: bool
-    frames: int
-    """Frames encoded for it; repeated ones are not."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockReport:
-    """Where the time of one block went. What became of its clips stands in the store."""
-
-    clips: int
-    frames: int = 0
-    decode_wait: float = 0.0
-    """Seconds without a picture to encode."""
-    encode: float = 0.0
-    """Seconds in the encoder, the wait for its turn included."""
-    write: float = 0.0
-    """Seconds of writing, verifying and committing."""
 
 
 class BlockExtractor:
@@ -109,7 +66,7 @@ class BlockExtractor:
             torch.set_num_threads(1)
         claim = self._writer.claim([clip.clip_id for clip in clips])
         if claim is None:
-            return BlockReport(clips=0)
+            return BlockReport(clip_ids=())
         mine = set(claim.clip_ids)
         block = _BlockRun(self, [clip for clip in clips if clip.clip_id in mine], tell)
         try:
@@ -120,13 +77,13 @@ class BlockExtractor:
         except StoreBusy:
             # This process was taken for dead, by a rule that errs on the side of doing work
             # twice: the block's clips are pending or done, and the end of the job looks again.
-            return BlockReport(clips=0)
+            return BlockReport(clip_ids=())
         except BaseException:
             with contextlib.suppress(OSError, StoreBusy):
                 self._writer.abandon(claim)
             raise
         return BlockReport(
-            clips=len(outcomes),
+            clip_ids=claim.clip_ids,
             frames=block.frames,
             decode_wait=block.decode_wait,
             encode=block.encode_seconds,
@@ -161,7 +118,7 @@ class BlockExtractor:
             for future in waiting:
                 future.cancel()
 
-    def encode(self, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> EncodedFrames:
+    def encode(self, pixels: Uint8) -> EncodedFrames:
         """Encodes a batch when it is this block's turn."""
         with self._turns:
             return self._encoder.encode(pixels)
@@ -192,11 +149,7 @@ class _BlockRun:
 
     def features(
         self,
-    ) -> tuple[
-        list[ClipOutcome],
-        "np.ndarray[tuple[int, ...], np.dtype[np.float16]]",
-        "np.ndarray[tuple[int, ...], np.dtype[np.float16]]",
-    ]:
+    ) -> tuple[list[ClipOutcome], Float16, Float16]:
         """Decodes and encodes all clips; returns outcomes, CLS and patch features."""
         batch = self._extractor.settings.batch_frames
         packer = FramePacker(self._encode, batch, self._cls, self._patch)
@@ -213,7 +166,7 @@ class _BlockRun:
         self._finish(packer, packer.flush())
         return [self._outcomes[row] for row in range(len(self._clips))], self._cls, self._patch
 
-    def _encode(self, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> EncodedFrames:
+    def _encode(self, pixels: Uint8) -> EncodedFrames:
         begin = time.monotonic()
         encoded = self._extractor.encode(pixels)
         self.encode_seconds += time.monotonic() - begin
@@ -252,9 +205,14 @@ class _BlockRun:
 
 
 def recorded_path(path: Path, root: Path | None) -> str:
-    """Returns the path to record: relative to the root, and never one of this machine."""
-    relative = PurePath(path.name) if root is None else PurePath(os.path.relpath(path, root))
-    return path.name if ".." in relative.parts else relative.as_posix()
+    """Returns the path to record: relative to the root, and never one of this machine.
+
+    A name that a store does not take, such as one with a line break, is left out.
+    """
+    relative = path.name if root is None else PurePath(os.path.relpath(path, root)).as_posix()
+    if escape_problem(relative) is not None:
+        relative = path.name
+    return relative if escape_problem(relative) is None else ""
 
 
 def _failed(outcome: ClipOutcome, reason: str, detail: str) -> ClipOutcome:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +80,7 @@ class DecodePool:
         self._requests: queue.SimpleQueue[tuple[FrameRequest, Future[DecodedClip]] | None]
         self._requests = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._running: set[_DecodeProcess] = set()
         self._threads = [
             threading.Thread(target=self._serve, name=f"decode-{number}", daemon=True)
             for number in range(processes)
@@ -110,10 +111,12 @@ class DecodePool:
         return future
 
     def close(self) -> None:
-        """Ends all processes; clips still queued are cancelled."""
+        """Kills all processes; the futures of clips that are not done are cancelled or say so."""
         self._stopping.set()
         for _ in self._threads:
             self._requests.put(None)
+        for process in tuple(self._running):
+            process.kill()
         for thread in self._threads:
             thread.join()
         while not self._requests.empty():
@@ -123,7 +126,7 @@ class DecodePool:
     def _serve(self) -> None:
         process: _DecodeProcess | None = None
         try:
-            process = self._started(None)
+            process = self._started()
             while (entry := self._requests.get()) is not None:
                 request, future = entry
                 if self._stopping.is_set() or not future.set_running_or_notify_cancel():
@@ -131,38 +134,50 @@ class DecodePool:
                     continue
                 try:
                     process, clip = self._decode(process, request)
-                except DecodeProcessBroken as error:
+                except (DecodeProcessBroken, CancelledError) as error:
+                    process = None
                     future.set_exception(error)
                 else:
                     future.set_result(clip)
         finally:
             if process is not None:
-                process.end()
+                self._end(process)
 
-    def _started(self, process: "_DecodeProcess | None") -> "_DecodeProcess | None":
+    def _started(self) -> "_DecodeProcess | None":
         """Starts a process ahead of the first clip; a failure to start shows with that clip."""
         try:
-            return process or _DecodeProcess(self._command, self._limits)
+            return self._start()
         except DecodeProcessBroken:
             return None
+
+    def _start(self) -> "_DecodeProcess":
+        process = _DecodeProcess(self._command, self._limits)
+        self._running.add(process)
+        return process
+
+    def _end(self, process: "_DecodeProcess") -> None:
+        self._running.discard(process)
+        process.end()
 
     def _decode(
         self, process: "_DecodeProcess | None", request: FrameRequest
     ) -> tuple["_DecodeProcess | None", DecodedClip]:
         seconds = self._limits.deadline(_size_of(request.path))
         for attempt in range(1, _TRIES + 1):
-            process = process or _DecodeProcess(self._command, self._limits)
+            process = process or self._start()
             try:
                 clip = process.decode(request, seconds)
             except ClipRefused as refused:
-                process.end()
+                self._end(process)
                 process = None
+                if self._stopping.is_set():
+                    raise CancelledError from refused
                 # A crash may have come from elsewhere (an OOM killer): one more try settles it.
-                if refused.reason == "timeout" or attempt == _TRIES or self._stopping.is_set():
+                if refused.reason == "timeout" or attempt == _TRIES:
                     return None, _refused(refused)
             else:
                 if process.served >= self._recycle_after:
-                    process.end()
+                    self._end(process)
                     process = None
                 return process, clip
         raise AssertionError("unreachable: the last attempt returns")
@@ -213,8 +228,12 @@ class _DecodeProcess:
         self.served += 1
         return _decoded(answer, payload)
 
+    def kill(self) -> None:
+        """Kills the process, whatever it is doing; whoever waits for it learns of its death."""
+        self._process.kill()
+
     def end(self) -> None:
-        """Kills the process, whatever it is doing."""
+        """Kills the process and frees what belongs to it."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from extract.encoder import EncodedFrames
 
 Float16 = npt.NDArray[np.float16]
+Uint8 = npt.NDArray[np.uint8]
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +35,7 @@ class FramePacker:
 
     def __init__(
         self,
-        encode: Callable[[npt.NDArray[np.uint8]], EncodedFrames],
+        encode: Callable[[Uint8], EncodedFrames],
         batch_frames: int,
         cls: Float16,
         patch: Float16,
@@ -43,15 +44,13 @@ class FramePacker:
         self._batch = batch_frames
         self._cls = cls
         self._patch = patch
-        self._waiting: list[tuple[int, npt.NDArray[np.uint8]]] = []
+        self._waiting: list[tuple[int, Uint8]] = []
         self._frames = 0
         self._clips: dict[int, _Filling] = {}
         self.nonfinite: set[int] = set()
         """Rows with features that are NaN or infinite."""
 
-    def add(
-        self, row: int, pixels: npt.NDArray[np.uint8], slot: npt.NDArray[np.int64]
-    ) -> list[int]:
+    def add(self, row: int, pixels: Uint8, slot: npt.NDArray[np.int64]) -> list[int]:
         """Takes one clip.
 
         Args:
@@ -81,7 +80,7 @@ class FramePacker:
         return self._encode_next(self._frames) if self._frames else []
 
     def _encode_next(self, size: int) -> list[int]:
-        parts: list[tuple[int, npt.NDArray[np.uint8]]] = []
+        parts: list[tuple[int, Uint8]] = []
         missing = size
         while missing:
             row, pixels = self._waiting.pop(0)

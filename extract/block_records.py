@@ -1,0 +1,52 @@
+"""What a worker is told about a job, and what it tells back; cheap to load in the job's process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from extract.encoder_spec import EncoderSpec
+from extract.frame_request import Backend
+from extract.limits import DecodeLimits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockSettings:
+    """What every worker of a job must know."""
+
+    store: Path
+    spec: EncoderSpec
+    frames: int
+    limits: DecodeLimits
+    backend: Backend
+    root: Path | None
+    """Folder that must hold the videos; their paths are recorded relative to it."""
+    job: str
+    decoders: int
+    """Decode processes of a worker."""
+    encoders: int
+    """Blocks of a worker that may encode at once, each on one thread of a CPU."""
+    batch_frames: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipDone:
+    """News of one clip, for the display."""
+
+    clip_id: str
+    ok: bool
+    frames: int
+    """Frames encoded for it; repeated ones are not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockReport:
+    """Where the time of one block went. What became of its clips stands in the store."""
+
+    clip_ids: tuple[str, ...]
+    """Clips that were committed; empty if the block was in other hands."""
+    frames: int = 0
+    decode_wait: float = 0.0
+    """Seconds without a picture to encode."""
+    encode: float = 0.0
+    """Seconds in the encoder, the wait for its turn included."""
+    write: float = 0.0
+    """Seconds of writing, verifying and committing."""
