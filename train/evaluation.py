@@ -116,7 +116,8 @@ def evaluate_run(
         sentences: sentence features of the questions.
         split: which questions.
         visual: `static` and `noise` hide the video; None shows what the run was trained with.
-        checkpoint: file in `run_dir`, the best by validation accuracy or the last.
+        checkpoint: file in `run_dir`: the best by validation accuracy, the last, or the initial one,
+            which shows what the start alone brings.
         output: where to write the predictions as Parquet; None writes nothing.
         keep_logits: put every class's score into the predictions.
 

@@ -27,7 +27,7 @@ from train.optimisation import build_optimizer, learning_rate, temperature
 from train.progress import ProgressCallback, StepReport
 from train.vocabulary import UNKNOWN, Vocabulary
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+INITIAL, BEST, LAST = "initial.safetensors", "best.safetensors", "last.safetensors"
 
 
 class TrainingDiverged(VideoDistillError):  # noqa: N818 - says what is the case
@@ -83,6 +83,8 @@ class Trainer:
         Raises:
             TrainingDiverged: the loss is NaN or infinite.
         """
+        if self.progress.step == 0:
+            self._save(INITIAL, resumable=False)
         started, first, waited_before = time.perf_counter(), self.progress.step, 0.0
         with Curves(self.run_dir, self.progress.step) as curves:
             while self.progress.step < self.config.steps:
@@ -136,10 +138,7 @@ class Trainer:
             )
         logit_QA: Tensor = answering.logits.float()
         loss = F.cross_entropy(
-            logit_QA,
-            batch.answer,
-            ignore_index=UNKNOWN,
-            label_smoothing=config.label_smoothing,
+            logit_QA, batch.answer, ignore_index=UNKNOWN, label_smoothing=config.label_smoothing
         )
         value = loss.item()
         if not math.isfinite(value):

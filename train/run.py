@@ -31,7 +31,8 @@ class TrainResult:
     """Where a run ended."""
 
     run_dir: Path
-    """Holds `config.json`, `curves.jsonl`, `tensorboard/`, `best.safetensors`, `last.safetensors`."""
+    """Holds `config.json`, `curves.jsonl`, `tensorboard/`, and the checkpoints `initial`, `best` and
+    `last` (`.safetensors`)."""
     steps: int
     """Optimisation steps done, those before a resume included."""
     best_accuracy: float
@@ -129,7 +130,7 @@ def _fit(
         store_version=store.version,
         run_dir=run_dir,
     )
-    reader = shown(_nearest(config, store, train_set, val_set), config.visual)
+    reader = _nearest(config, store, train_set, val_set)
     if resume and (run_dir / LAST).exists():
         checkpoint = read_checkpoint(run_dir / LAST)
         checkpoint.require_identity(store.identity, run_dir / LAST)
@@ -159,7 +160,9 @@ def _fit(
 def _nearest(
     config: TrainConfig, store: FeatureReader, train_set: QuestionSet, val_set: QuestionSet
 ) -> FeatureReader:
-    """The store, or a copy of the run's clips in memory where the configuration wants one."""
+    """What the run reads: the store, a copy of its clips in memory, or a video that shows nothing."""
+    if config.visual != "real":
+        return shown(store, config.visual)
     clips = sorted({*train_set.clip_ids, *val_set.clip_ids})
     fits = feature_bytes(store.identity, len(clips)) <= config.ram_limit_mib << 20
     if config.cache_in_ram == "always" or (config.cache_in_ram == "auto" and fits):

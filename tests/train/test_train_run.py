@@ -10,7 +10,7 @@ from cache_schema.errors import IdentityMismatch, InputError
 from train.checkpoint import read_checkpoint
 from train.curves import read_curves
 from train.evaluation import evaluate_run
-from train.loop import BEST, LAST, TrainingDiverged
+from train.loop import BEST, INITIAL, LAST, TrainingDiverged
 from train.metrics import accuracy, mean_frame_hit
 from train.run import train_run
 
@@ -27,6 +27,9 @@ def evaluate(needle, run_dir, **options):
 def test_the_learned_sampler_finds_the_needle(needle, needle_config, tmp_path, precision):
     result = train(needle, replace(needle_config, precision=precision), tmp_path)
     predictions = evaluate(needle, tmp_path)
+    untrained = evaluate(needle, tmp_path, checkpoint=INITIAL)
+    assert accuracy(untrained) < 0.4
+    assert mean_frame_hit(untrained, needle.evidence) < mean_frame_hit(predictions, needle.evidence)
     assert result.best_accuracy > 0.9
     assert accuracy(predictions) > 0.9
     assert mean_frame_hit(predictions, needle.evidence) > 0.8
