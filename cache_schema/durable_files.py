@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from cache_schema.errors import StoreError
+
 Buffer = bytes | memoryview
 
 TEMPORARY_PREFIX: Final = ".tmp-"
@@ -28,12 +30,23 @@ def create_file(path: Path, content: Buffer, *, sync_name: bool = True) -> bool:
 
     Returns:
         True if this call created the file, False if the name was taken.
+
+    Raises:
+        StoreError: the file system has no hard links.
+        OSError: the file cannot be written.
     """
     temporary = _write_aside(path, content)
     try:
         os.link(temporary, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        raise StoreError(
+            f"The file system of {path.parent} has no hard links ({error.strerror}); a store needs "
+            f"them to create a file exclusively. Put the store on another file system."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     if sync_name:

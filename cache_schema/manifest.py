@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,8 +55,7 @@ _OUTCOME_COLUMNS: Final = (
 )  # fmt: skip
 _CURRENT_RULES: Final = {
     "version": field_rules.integer(least=1),
-    "bytes": field_rules.integer(least=1),
-    "digest": field_rules.text(pattern="[0-9a-f]{32}"),
+    "digests": field_rules.sequence(field_rules.text(pattern="[0-9a-f]{32}")),
 }
 
 
@@ -81,7 +80,7 @@ def current_version(root: Path) -> int:
     Raises:
         CorruptStore: CURRENT is damaged, or names a version that is missing.
     """
-    version = _read_current(root).get("version", 0)
+    version = len(_read_current(root))
     if version and not manifest_file(root, version).exists():
         raise CorruptStore(
             f"{root / MANIFEST / CURRENT} names version {version}, whose file is missing; restore "
@@ -212,32 +211,35 @@ def _row(commit: BlockCommit, clip: CommittedClip) -> dict[str, object]:
     }
 
 
-def _read_current(root: Path) -> dict[str, int]:
+def _read_current(root: Path) -> list[str]:
+    """Returns the digests of versions 1 to the one that CURRENT names; none without CURRENT."""
     file = root / MANIFEST / CURRENT
     try:
         document = unseal(file.read_bytes(), file)
     except FileNotFoundError:
-        return {}
+        return []
     if problems := check_fields(document, _CURRENT_RULES):
         raise CorruptStore(f"{file}: {problems[0]}; restore it from a backup.", file=file)
-    return document  # type: ignore[return-value]
+    return cast("list[str]", document["digests"])
 
 
 def _point_current(root: Path, version: int) -> None:
-    content = manifest_file(root, version).read_bytes()
-    if _read_current(root).get("version", 0) < version:
-        pointer = {"version": version, "bytes": len(content), "digest": _digest(content)}
+    digests = _read_current(root)
+    if len(digests) < version:
+        for number in range(len(digests) + 1, version + 1):
+            digests.append(_digest(manifest_file(root, number).read_bytes()))
+        pointer = {"version": version, "digests": digests}
         replace_file(root / MANIFEST / CURRENT, seal(pointer))
 
 
 def _read_checked(root: Path, version: int) -> bytes:
     file = manifest_file(root, version)
     content = file.read_bytes()
-    pointer: Mapping[str, object] = _read_current(root)
-    if pointer.get("version") == version and pointer.get("digest") != _digest(content):
+    digests = _read_current(root)
+    if version <= len(digests) and digests[version - 1] != _digest(content):
         raise CorruptStore(
-            f"{file} is not the file that {CURRENT} describes ({pointer['bytes']} bytes, digest "
-            f"{pointer['digest']}); restore it from a backup.",
+            f"{file} does not have the digest {digests[version - 1]} that {CURRENT} tells; restore it "
+            f"from a backup.",
             file=file,
         )
     return content

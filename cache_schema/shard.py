@@ -26,11 +26,12 @@ def encode_shard(chunks: npt.NDArray[np.float16], shape: ShardShape) -> Bytes:
         shape: the shard's arithmetic.
     """
     present = len(chunks)
-    flat = np.ascontiguousarray(chunks, dtype="<f2").reshape(present, -1).view(np.uint8)
+    flat = np.ascontiguousarray(chunks, dtype="<f2").reshape(present, shape.chunk_bytes // 2)
+    flat = flat.view(np.uint8)
     file = np.empty(shape.file_bytes(present), dtype=np.uint8)
     rows = file[: present * shape.stride].reshape(present, shape.stride)
     rows[:, : shape.chunk_bytes] = flat
-    rows[:, shape.chunk_bytes :] = checksums(flat).astype("<u4").view(np.uint8).reshape(present, -1)
+    rows[:, shape.chunk_bytes :] = checksums(flat).astype("<u4")[:, None].view(np.uint8)
     index = file[present * shape.stride :]
     index[:-CHECKSUM_BYTES] = _dense_index(present, shape).astype("<u8").reshape(-1).view(np.uint8)
     index[-CHECKSUM_BYTES:] = checksums(index[None, :-CHECKSUM_BYTES]).astype("<u4").view(np.uint8)

@@ -87,7 +87,11 @@ def feature_flaws(tokens: npt.NDArray[np.float16]) -> list[Flaw]:
     if not finite.all():
         message = f"holds NaN or infinity in {int((~finite).sum())} of {len(tokens)} frames"
         flaws.append(Flaw("error", "nonfinite", message))
-    constant = (tokens == tokens[:, :1, :1]).all(axis=(1, 2)) & finite & (tokens[0].size > 1)
+    constant = (
+        (tokens == tokens[:, :1, :1]).all(axis=(1, 2))
+        & finite
+        & (tokens.shape[1] * tokens.shape[2] > 1)
+    )
     if constant.any():
         message = f"holds one value throughout {int(constant.sum())} of {len(tokens)} frames"
         flaws.append(Flaw("warning", "constant", message))

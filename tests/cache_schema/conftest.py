@@ -1,0 +1,176 @@
+"""A tiny identity and a tiny store with known features, for all tests of the contract."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cache_schema
+from cache_schema import (
+    ClipOutcome,
+    FeatureIdentity,
+    Preprocess,
+    Status,
+    StoreWriter,
+    create_store,
+)
+
+FRAMES, PATCHES, DIM = 5, 3, 8
+
+
+def make_identity(**changes: object) -> FeatureIdentity:
+    fields: dict[str, object] = {
+        "encoder": "ViT-B-32",
+        "weights_sha256": "0123456789abcdef" * 4,
+        "quick_gelu": True,
+        "token_space": "joint",
+        "dim": DIM,
+        "patches": PATCHES,
+        "preprocess": Preprocess(
+            image_size=224,
+            resize_mode="shortest",
+            interpolation="bicubic",
+            mean=(0.48145466, 0.4578275, 0.40821073),
+            std=(0.26862954, 0.26130258, 0.27577711),
+        ),
+        "frames": FRAMES,
+        "precision": "fp32",
+    }
+    return FeatureIdentity(**{**fields, **changes})
+
+
+def ok_outcome(clip_id: str, frames: int = FRAMES, **changes: object) -> ClipOutcome:
+    fields: dict[str, object] = {
+        "clip_id": clip_id,
+        "status": Status.OK,
+        "frame_index": np.arange(frames, dtype=np.int32) * 3,
+        "frame_time": np.arange(frames) / 7,
+        "distinct_frames": frames,
+        "source_path": f"videos/{clip_id}.mp4",
+        "source_bytes": 1234,
+        "source_digest": "ab" * 16,
+        "backend": "pyav 18.1.0",
+        "flags": ("decoded 68 of 310 declared frames",),
+    }
+    return ClipOutcome(**{**fields, **changes})
+
+
+def failed_outcome(clip_id: str, reason: str = "truncated") -> ClipOutcome:
+    return ClipOutcome(
+        clip_id=clip_id, status=Status.FAILED, reason=reason, detail="moov is missing"
+    )
+
+
+def features(
+    clip_id: str, identity: FeatureIdentity, attempt: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features of a clip: a function of its id, so that any process knows them."""
+    seed = [attempt, *clip_id.encode()]
+    rng = np.random.default_rng(seed)
+    shape = (identity.frames, identity.patches, identity.dim)
+    cls = rng.standard_normal((shape[0], shape[2])).astype(np.float16)
+    return cls, rng.standard_normal(shape).astype(np.float16)
+
+
+def write_clips_of(
+    writer: StoreWriter, clip_ids: list[str], failed: tuple[str, ...] = (), attempt: int = 0
+) -> None:
+    """Claims and writes clips block by block; the whole of what extraction does with a store."""
+    step = writer.block_slots
+    for start in range(0, len(clip_ids), step):
+        claim = writer.claim(clip_ids[start : start + step])
+        assert claim is not None
+        pairs = [features(clip_id, writer.identity, attempt) for clip_id in claim.clip_ids]
+        outcomes = [
+            failed_outcome(clip_id)
+            if clip_id in failed
+            else ok_outcome(clip_id, writer.identity.frames)
+            for clip_id in claim.clip_ids
+        ]
+        writer.write_block(
+            claim, outcomes, np.stack([cls for cls, _ in pairs]), np.stack([p for _, p in pairs])
+        )
+
+
+@dataclass(frozen=True)
+class FilledStore:
+    """A store of ten clips in three blocks and two segments; ``c2`` failed."""
+
+    path: Path
+    identity: FeatureIdentity
+    ok: list[str]
+
+    def cls(self, clip_ids: list[str]) -> np.ndarray:
+        return np.stack([features(clip_id, self.identity)[0] for clip_id in clip_ids])
+
+    def patch(self, clip_ids: list[str]) -> np.ndarray:
+        return np.stack([features(clip_id, self.identity)[1] for clip_id in clip_ids])
+
+
+def fill_store(path: Path) -> FilledStore:
+    identity = make_identity()
+    create_store(path, identity, block_slots=4, segment_slots=8)
+    clip_ids = [f"c{number}" for number in range(10)]
+    with StoreWriter(path, identity, job="fill") as writer:
+        write_clips_of(writer, clip_ids, failed=("c2",))
+        writer.compact()
+    return FilledStore(path, identity, [clip_id for clip_id in clip_ids if clip_id != "c2"])
+
+
+@pytest.fixture
+def identity() -> FeatureIdentity:
+    return make_identity()
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> FilledStore:
+    return fill_store(tmp_path / "store")
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, identity: FeatureIdentity) -> Path:
+    create_store(tmp_path / "store", identity, block_slots=4, segment_slots=8)
+    return tmp_path / "store"
+
+
+@pytest.fixture(name="make_identity")
+def _make_identity() -> Callable[..., FeatureIdentity]:
+    return make_identity
+
+
+@pytest.fixture(name="ok_outcome")
+def _ok_outcome() -> Callable[..., ClipOutcome]:
+    return ok_outcome
+
+
+@pytest.fixture(name="failed_outcome")
+def _failed_outcome() -> Callable[..., ClipOutcome]:
+    return failed_outcome
+
+
+@pytest.fixture(name="features")
+def _features() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    return features
+
+
+@pytest.fixture(name="write_clips_of")
+def _write_clips_of() -> Callable[..., None]:
+    return write_clips_of
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.Popen[str]]:
+    """Starts a script in a fresh interpreter that can import this project and this file."""
+    paths = [str(Path(cache_schema.__file__).parent.parent), str(Path(__file__).parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    return start
