@@ -1,44 +1,73 @@
-"""Sentence features of a data set's questions: computed once per encoder, then read from disk."""
+"""Sentence features of a data set's questions, beside the store whose encoder made them.
+
+Extraction computes them while it has the encoder; training reads them and needs no weights.
+"""
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from cache_schema import Question, SentenceTable, read_sentences, write_sentences
-from extract.encoder import EncoderSpec, load_encoder
+from cache_schema.errors import InputError
+from extract.encoder_spec import EncoderSpec
 
 
-def sentence_table(spec: EncoderSpec, questions: Iterable[Question], folder: Path) -> SentenceTable:
-    """The frozen text tower's features of every question and candidate.
+def sentences_path(store: Path, questions: Iterable[Question]) -> Path:
+    """The file of exactly these questions' sentences: another text, another file."""
+    digest = hashlib.sha256("\0".join(_texts(questions)).encode()).hexdigest()
+    return store.with_name(f"{store.name}.sentences") / f"{digest[:16]}.parquet"
 
-    The file's name is a digest of the encoder and of the texts, so that a changed question or
-    encoder can never meet old features.
+
+def encode_sentences(spec: EncoderSpec, store: Path, questions: Iterable[Question]) -> int:
+    """Run the frozen text tower over every question and candidate, unless that was done before.
 
     Args:
-        spec: The encoder whose text tower is used: the one that made the store.
+        spec: The encoder that makes the store.
+        store: The store's folder.
         questions: The question table.
-        folder: Where the tables of this data set lie.
 
     Returns:
-        Features of every distinct text.
+        How many texts were encoded; 0 if the file was there.
     """
-    texts = sorted({text for q in questions for text in (q.question, *q.candidates)})
-    encoder = load_encoder(spec)
-    words = "\0".join([encoder.weights_sha256, *texts])
-    path = folder / f"sentences-{hashlib.sha256(words.encode()).hexdigest()[:16]}.parquet"
+    questions = list(questions)
+    path = sentences_path(store, questions)
     if path.is_file():
-        return read_sentences(path)
+        return 0
+    from extract.encoder import load_encoder
+    from extract.model_loading import tokenizer_of
+
+    encoder = load_encoder(spec)
+    texts = _texts(questions)
     features, truncated = encoder.encode_text(texts)
-    table = SentenceTable(
-        texts=tuple(texts),
-        features=np.asarray(features, dtype=np.float32),
-        encoder=encoder.name,
-        weights_sha256=encoder.weights_sha256,
-        context_length=encoder.context_length,
-        truncated=truncated,
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_sentences(
+        path,
+        SentenceTable(
+            texts=tuple(texts),
+            features=features,
+            encoder=spec.model,
+            weights_sha256=encoder.identity(frames=1).weights_sha256,
+            context_length=tokenizer_of(spec.architecture).context_length,
+            truncated=truncated,
+        ),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_sentences(path, table)
-    return table
+    return len(texts)
+
+
+def load_sentences(store: Path, questions: Iterable[Question]) -> SentenceTable:
+    """The sentence features that belong to a store and a question table.
+
+    Raises:
+        InputError: They were not encoded yet.
+    """
+    path = sentences_path(store, questions)
+    if not path.is_file():
+        raise InputError(
+            f"The questions have no sentence features for the store {store}: {path} is absent. "
+            "Extraction encodes them; run it again (clips that are done are skipped)."
+        )
+    return read_sentences(path)
+
+
+def _texts(questions: Iterable[Question]) -> list[str]:
+    return sorted({text for q in questions for text in (q.question, *q.candidates)})

@@ -84,7 +84,8 @@ def _scores(evaluated: Evaluated, questions: Iterable[Question]) -> Summary:
     return {
         "accuracy": {run: _rounded(accuracy(found)) for run, found in chosen.items()},
         "frame_hit": {
-            run: _rounded(mean_frame_hit(found, evaluated.evidence)) for run, found in looked.items()
+            run: _rounded(mean_frame_hit(found, evaluated.evidence))
+            for run, found in looked.items()
         },
     }
 
@@ -115,7 +116,9 @@ def _hardware() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text(errors="replace").splitlines()
-        model = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), model)
+        model = next(
+            (x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), model
+        )
     return f"{model}, {os.cpu_count()} cores"
 
 

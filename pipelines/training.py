@@ -1,16 +1,17 @@
 """Stage two of a data set: every run of its preset, each skipped where it is complete."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
 
 from cache_schema import FeatureStore, Question, SentenceTable
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
-from train.loop import LAST, StepReport
+from train.loop import LAST
+from train.progress import progress_bar
 from train.run import TrainResult, train_run
-
-OnStep = Callable[[str, StepReport], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,7 @@ def train_all(
     questions: Sequence[Question],
     sentences: SentenceTable,
     folder: Path,
-    on_step: OnStep,
+    console: Console,
 ) -> list[Trained]:
     """Train the runs one after the other, going on with interrupted ones.
 
@@ -47,7 +48,7 @@ def train_all(
         questions: The question table, all splits.
         sentences: Sentence features of the questions.
         folder: Each run gets a folder of its name in it.
-        on_step: Called with the run's name after every step.
+        console: Where progress is shown.
 
     Returns:
         One entry per run, in order.
@@ -58,10 +59,7 @@ def train_all(
         if is_complete(run_dir, config):
             done.append(Trained(name=name, result=None))
             continue
-
-        def report(step: StepReport, name: str = name) -> None:
-            on_step(name, step)
-
-        result = train_run(config, store, questions, sentences, run_dir, on_step=report)
+        with progress_bar(name, console) as on_step:
+            result = train_run(config, store, questions, sentences, run_dir, on_step=on_step)
         done.append(Trained(name=name, result=result))
     return done

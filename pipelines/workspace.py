@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache_schema.errors import InputError
 from pipelines.datasets.registry import Dataset
 
 
@@ -34,9 +35,22 @@ class Workspace:
         """One folder per trained run, the summary and the report."""
         return self.home / "runs" / self._with_seed(self.dataset.name)
 
-    def store(self, identity_name: str) -> Path:
-        """The store of one identity."""
-        return self.stores / identity_name
+    def only_store(self) -> Path:
+        """The store of a data set that has one.
+
+        Raises:
+            InputError: There is none, or there are several to choose from.
+        """
+        there = sorted(p.parent for p in self.stores.glob("*/zarr.json"))
+        if len(there) == 1:
+            return there[0]
+        name = self.dataset.name
+        if not there:
+            raise InputError(
+                f"There is no feature store in {self.stores}: `make extract DATASET={name}`."
+            )
+        listed = ", ".join(p.name for p in there)
+        raise InputError(f"{self.stores} holds several stores ({listed}); name one with --store.")
 
     def _with_seed(self, name: str) -> str:
         return name if self.seed == 1 else f"{name}-seed{self.seed}"

@@ -52,9 +52,13 @@ def _records(path: Path) -> dict[str, object]:
             f"There is no annotation file {path}.\n{AGQA.wanted.format(root=path.parent)}"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}. Take it from the official archive.") from error
+        raise InputError(
+            f"{path} is not JSON: {error}. Take it from the official archive."
+        ) from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} is a JSON {type(found).__name__}, not an object keyed by question id.")
+        raise InputError(
+            f"{path} is a JSON {type(found).__name__}, not an object keyed by question id."
+        )
     return found
 
 

@@ -20,7 +20,9 @@ def _read(root: Path) -> Annotations:
         except SchemaError as error:
             problems += [Problem(f"{row['question_id']}.{at}", what) for at, what in error.problems]
     unknown = {q.clip_id for q in questions} - {c.clip_id for c in clips}
-    problems += [Problem(str(path), f"clip {name!r} is not in clips.csv") for name in sorted(unknown)]
+    problems += [
+        Problem(str(path), f"clip {name!r} is not in clips.csv") for name in sorted(unknown)
+    ]
     if problems:
         raise SchemaError(str(path), problems)
     return Annotations(clips=clips, questions=questions)

@@ -1,13 +1,13 @@
 """Reads JSON Lines annotation files whose content is not to be trusted."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cache_schema.errors import InputError, Problem, SchemaError
 
 
-def read_rows(path: Path, required: dict[str, type]) -> Iterator[dict[str, object]]:
+def read_rows(path: Path, required: Mapping[str, type]) -> Iterator[dict[str, object]]:
     """Every object of a JSON Lines file; blank lines and a byte order mark are accepted.
 
     Args:
@@ -42,7 +42,7 @@ def read_rows(path: Path, required: dict[str, type]) -> Iterator[dict[str, objec
     yield from rows
 
 
-def _wrong_keys(row: object, required: dict[str, type]) -> list[str]:
+def _wrong_keys(row: object, required: Mapping[str, type]) -> list[str]:
     if not isinstance(row, dict):
         return [f"is {type(row).__name__}, not an object"]
     missing = [f"lacks {key!r}" for key in required if key not in row]

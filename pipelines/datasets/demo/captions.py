@@ -47,7 +47,13 @@ _FULL = (
     "the shape of the {color} object is a {shape}",
     "there is a {color} {shape} in the video",
 )
-_SHAPE_ONLY = ("the {shape}", "a {shape}", "there is a {shape}", "a {shape} in the video", "the color of the {shape}")
+_SHAPE_ONLY = (
+    "the {shape}",
+    "a {shape}",
+    "there is a {shape}",
+    "a {shape} in the video",
+    "the color of the {shape}",
+)
 _COLOR_ONLY = (
     "a {color} object",
     "the {color} object",
@@ -72,10 +78,11 @@ def describe(rng: np.random.Generator, event: Event | None) -> Caption:
             return Caption(text=text, claims=claims, relation=event.relation)
         text = f"a {thing.phrase} and a {other.phrase}"
         return Caption(text=text, claims=((thing.shape, thing.color), (other.shape, other.color)))
+    # Colours are learnt within a hundred steps and shapes in a thousand: shapes are said more often.
     kind = rng.random()
-    if kind < 0.34:
+    if kind < 0.45:
         template, claim = rng.choice(_SHAPE_ONLY), (thing.shape, None)
-    elif kind < 0.67:
+    elif kind < 0.60:
         template, claim = rng.choice(_COLOR_ONLY), (None, thing.color)
     else:
         template, claim = rng.choice(_FULL), (thing.shape, thing.color)

@@ -34,12 +34,23 @@ def _polygon(shape: str) -> list[tuple[float, float]]:
             turns = [math.pi * (i / 5 - 0.5) for i in range(10)]
             return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, turns, strict=True)]
         case "cross":
+            # One arm, turned by right angles.
             a, b = 0.3, 0.95
-            return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)] + [
-                (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)
-            ]  # fmt: skip
+            return [
+                corner
+                for turn in ((1, 0), (0, 1), (-1, 0), (0, -1))
+                for x, y in ((a, -a), (b, -a), (b, a))
+                for corner in ((x * turn[0] - y * turn[1], x * turn[1] + y * turn[0]),)
+            ]
         case "bolt":
-            return [(0.25, -1.0), (-0.65, 0.15), (-0.08, 0.15), (-0.3, 1.0), (0.65, -0.25), (0.1, -0.25)]
+            return [
+                (0.25, -1.0),
+                (-0.65, 0.15),
+                (-0.08, 0.15),
+                (-0.3, 1.0),
+                (0.65, -0.25),
+                (0.1, -0.25),
+            ]
         case "heart":
             turns = [2 * math.pi * i / 40 for i in range(40)]
             xs = [16 * math.sin(a) ** 3 for a in turns]
@@ -83,11 +94,13 @@ def shape_mask(shape: str, size: int, degrees: int) -> Mask:
             disc(0.95, 0.0, 255)
             disc(0.78, 0.45, 0)
         case _:
-            draw.polygon([(middle + x * middle, middle + y * middle) for x, y in _polygon(shape)], 255)
+            draw.polygon(
+                [(middle + x * middle, middle + y * middle) for x, y in _polygon(shape)], 255
+            )
     if degrees:
         image = image.rotate(-degrees, Image.Resampling.BILINEAR)
     small = image.reduce(_SUPERSAMPLE)
-    return np.asarray(small, dtype=np.float32) / 255
+    return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
 def paste(frame: Pixels, mask: Mask, color: NDArray[np.float32], x: float, y: float) -> None:
@@ -113,7 +126,9 @@ class Backdrop:
         ground = Image.fromarray((base + 18 * noise).clip(0, 255).astype(np.uint8))
         ground = ground.resize((FRAME_SIZE + margin,) * 2, Image.Resampling.BICUBIC)
         tint = rng.uniform(-8, 8, 3)
-        self._ground = (np.asarray(ground, np.float32)[..., None] + tint).clip(0, 255).astype(np.uint8)
+        self._ground = (
+            (np.asarray(ground, np.float32)[..., None] + tint).clip(0, 255).astype(np.uint8)
+        )
         turns = rng.uniform(0, 2 * math.pi, 2)
         speed = rng.uniform(0.5, 1.5, 2) * 2 * math.pi / frames
         self._margin, self._turns, self._speed = margin, turns, speed
@@ -131,7 +146,7 @@ class Backdrop:
         ]
         image = Image.new("L", (size, size), 0)
         ImageDraw.Draw(image).polygon(corners, 255)
-        mask = np.asarray(image.filter(ImageFilter.GaussianBlur(1.0)), np.float32) / 255
+        mask = np.asarray(image.filter(ImageFilter.GaussianBlur(1.0)), np.float32) / np.float32(255)
         grey = rng.uniform(20, 190) + rng.uniform(-10, 10, 3)
         motion = np.concatenate([rng.uniform(0, FRAME_SIZE, 2), rng.normal(0, 1.2, 2)])
         return mask, grey.astype(np.float32), motion

@@ -71,7 +71,9 @@ def generate(
     # Spawned, because the caller may hold threads (progress, Dask) that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
-        for done, _ in enumerate(pool.map(_write_one, [(root, s) for s in missing], chunksize=4), 1):
+        for done, _ in enumerate(
+            pool.map(_write_one, [(root, s) for s in missing], chunksize=4), 1
+        ):
             on_video(done, len(missing))
     _write_annotations(root, seed, scenes)
     _write(root / "README.md", _README)
@@ -102,7 +104,9 @@ def _refuse_another(root: Path, about: dict[str, object]) -> None:
     if not path.is_file():
         return
     found = json.loads(path.read_text())
-    different = [f"{k}: found {found.get(k)}, asked for {v}" for k, v in about.items() if found.get(k) != v]
+    different = [
+        f"{k}: found {found.get(k)}, asked for {v}" for k, v in about.items() if found.get(k) != v
+    ]
     if different:
         raise InputError(
             f"{path} describes another demo data set ({'; '.join(different)}). "
@@ -117,7 +121,9 @@ def _write_one(job: tuple[Path, Scene]) -> None:
     partial = target.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:
         # One encoder thread: x264's output then depends on the frames alone.
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"crf": "18", "preset": "veryfast"}
+        )
         stream.width = stream.height = FRAME_SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1

@@ -82,7 +82,9 @@ def facts(scene: Scene) -> list[Fact]:
     return [*_core_facts(rng, scene), *_hard_facts(rng, scene)]
 
 
-def _pick(rng: np.random.Generator, events: tuple[Event, ...] | list[Event], count: int) -> list[Event]:
+def _pick(
+    rng: np.random.Generator, events: tuple[Event, ...] | list[Event], count: int
+) -> list[Event]:
     return [events[i] for i in rng.permutation(len(events))[:count]]
 
 
@@ -100,7 +102,9 @@ def _core_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
     gone_shape = str(rng.choice([s for s in SHAPES if all(s != t.shape for t in shown)]))
     gone_color = str(rng.choice([c for c in COLORS if all(c != t.color for t in shown)]))
     found += [
-        Fact(type="existence", blanks={"x": there[0].thing.shape}, answer="yes", evidence=(there[0],)),
+        Fact(
+            type="existence", blanks={"x": there[0].thing.shape}, answer="yes", evidence=(there[0],)
+        ),
         Fact(type="existence", blanks={"x": gone_shape}, answer="no", evidence=()),
         Fact(
             type="existence",
@@ -121,7 +125,9 @@ def _hard_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
     first, last = scene.events[0], scene.events[-1]
     most = str(rng.choice(("first", "last")))
     extreme = first if most == "first" else last
-    shorter, longer = sorted((scene.events[i] for i in rng.permutation(3)[:2]), key=lambda e: e.length)
+    shorter, longer = sorted(
+        (scene.events[i] for i in rng.permutation(3)[:2]), key=lambda e: e.length
+    )
     is_longer = bool(rng.random() < 0.5) and longer.length > shorter.length
     left, right = (longer, shorter) if is_longer else (shorter, longer)
     x, y = one.thing.phrase, two.thing.phrase
@@ -147,8 +153,18 @@ def _hard_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
             answer=relation_holds,
             evidence=(pair,),
         ),
-        Fact(type="object-action", blanks={"x": x, "action": action}, answer=action_holds, evidence=(one,)),
-        Fact(type="superlative", blanks={"most": most}, answer=extreme.thing.shape, evidence=(extreme,)),
+        Fact(
+            type="object-action",
+            blanks={"x": x, "action": action},
+            answer=action_holds,
+            evidence=(one,),
+        ),
+        Fact(
+            type="superlative",
+            blanks={"most": most},
+            answer=extreme.thing.shape,
+            evidence=(extreme,),
+        ),
         Fact(
             type="sequencing",
             blanks={"x": x, "y": y},
@@ -222,4 +238,9 @@ def candidates(rng: np.random.Generator, scene: Scene) -> tuple[str, list[str], 
     chosen = [wrong[i] for i in rng.permutation(len(wrong))[:4]]
     place = int(rng.integers(5))
     chosen.insert(place, event.thing.phrase)
-    return "Which of these appears in the video?", [_with_article(f"a {c}") for c in chosen], place, event
+    return (
+        "Which of these appears in the video?",
+        [_with_article(f"a {c}") for c in chosen],
+        place,
+        event,
+    )

@@ -4,7 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart", "moon", "bolt")
+SHAPES = (
+    "circle",
+    "square",
+    "triangle",
+    "star",
+    "cross",
+    "ring",
+    "diamond",
+    "heart",
+    "moon",
+    "bolt",
+)
 COLORS = {
     "red": (222, 36, 36),
     "green": (40, 178, 60),

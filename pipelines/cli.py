@@ -1,0 +1,353 @@
+"""The command line `videodistill`: parses, calls one step, prints; the only place of its kind."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from cache_schema.errors import VideoDistillError
+
+if TYPE_CHECKING:
+    from pipelines.steps import Experiment
+
+app = typer.Typer(
+    name="videodistill",
+    help="Frozen CLIP once per video, then cheap experiments: VideoDistill as a two-stage feature cache.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(
+    help="What data sets there are, and rendering the demo.", no_args_is_help=True
+)
+store_app = typer.Typer(help="Look into feature stores and check them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
+
+INTERRUPTED = 130
+
+DatasetName = Annotated[
+    str, typer.Argument(help="Name of the data set; `videodistill data ls` lists them.")
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Seed of the demo's videos and of training; each has its own folders."
+    ),
+]
+Home = Annotated[
+    Path, typer.Option(help="Folder that holds data/, stores/ and runs/.", file_okay=False)
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(help="The feature store, where the data set has several.", file_okay=False),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Runs: a TOML file or a shipped preset; by default the data set's own."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change an option of every run, as in --set model.selected=16. Repeatable."
+    ),
+]
+
+
+def _experiment(
+    dataset: str,
+    seed: int,
+    home: Path,
+    store: Path | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+) -> "Experiment":
+    from pipelines.datasets.registry import find
+    from pipelines.encoders import default_store
+    from pipelines.steps import Experiment
+    from pipelines.workspace import Workspace
+
+    space = Workspace(home=home, dataset=find(dataset), seed=seed)
+    return Experiment(
+        workspace=space,
+        store_path=store or default_store(space),
+        preset=preset or space.dataset.folder,
+        overrides=overrides or [],
+        console=Console(),
+    )
+
+
+@app.command()
+def extract(
+    dataset: DatasetName,
+    seed: Seed = 1,
+    home: Home = Path(),
+    model: Annotated[
+        str | None,
+        typer.Option(help="Encoder, as open_clip names it (ViT-B-16). The demo has its own."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="The encoder's weights: safetensors or .pt.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    model_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON of an architecture that open_clip does not know.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Arithmetic of the vision tower: fp32, bf16 or fp16.")
+    ] = "fp32",
+    frames: Annotated[int, typer.Option(min=1, help="N, frames cached per clip.")] = 100,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes; by default one per GPU. 0: all in this one."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a running Dask scheduler, as tcp://host:8786.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try clips again that failed earlier.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and its size; write nothing.")
+    ] = False,
+) -> None:
+    """Stage one: decode every clip, run frozen CLIP over N frames, write the feature store.
+
+    May be stopped or killed at any moment: run it again and it does what is missing.
+    Exit code 1 if any clip failed; the reasons stand in a CSV beside the store.
+    """
+    from pipelines import steps
+    from pipelines.datasets.registry import find
+    from pipelines.encoders import encoder_spec
+    from pipelines.workspace import Workspace
+
+    space = Workspace(home=home, dataset=find(dataset), seed=seed)
+    if space.dataset.folder == "demo":
+        steps.make_data(space, typer.echo)
+    annotations = steps.annotations_with_videos(space)
+    spec = encoder_spec(space.dataset, model, weights, model_config, precision)
+    if dry_run:
+        typer.echo(steps.describe_plan(space, annotations, spec, frames, retry_failed=retry_failed))
+        return
+    tally = steps.extract(
+        space,
+        annotations,
+        spec,
+        typer.echo,
+        frames=frames,
+        retry_failed=retry_failed,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    raise typer.Exit(tally.exit_code)
+
+
+@app.command()
+def train(
+    dataset: DatasetName,
+    seed: Seed = 1,
+    home: Home = Path(),
+    store: Store = None,
+    preset: Preset = None,
+    overrides: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs' full configurations; train nothing.")
+    ] = False,
+) -> None:
+    """Stage two: train VideoDistill and its rivals from the feature store.
+
+    Interrupted runs go on where they were; complete ones are skipped.
+    """
+    from pipelines import steps
+
+    experiment = _experiment(dataset, seed, home, store, preset, overrides)
+    if dry_run:
+        for name, config in experiment.runs.items():
+            experiment.say(f"{name}: {config.to_dict()}")
+        return
+    steps.train(experiment)
+
+
+@app.command()
+def evaluate(
+    dataset: DatasetName,
+    seed: Seed = 1,
+    home: Home = Path(),
+    store: Store = None,
+    preset: Preset = None,
+    overrides: Set = None,
+) -> None:
+    """Answer the test questions with every trained run; write summary.json and predictions."""
+    from pipelines import steps
+    from pipelines.summary import summary_table
+
+    experiment = _experiment(dataset, seed, home, store, preset, overrides)
+    experiment.console.print(summary_table(steps.evaluate(experiment)))
+
+
+@app.command()
+def report(
+    dataset: DatasetName,
+    seed: Seed = 1,
+    home: Home = Path(),
+    store: Store = None,
+    preset: Preset = None,
+    overrides: Set = None,
+) -> None:
+    """Write report.html: the numbers, the curves, and the frames that were looked at."""
+    from pipelines import steps
+
+    steps.report(_experiment(dataset, seed, home, store, preset, overrides))
+
+
+@app.command()
+def demo(seed: Seed = 1, home: Home = Path()) -> None:
+    """All steps on rendered videos: data, extract, train, evaluate, report. Skips what is done."""
+    from pipelines import steps
+    from pipelines.datasets.registry import find
+    from pipelines.encoders import encoder_spec
+    from pipelines.summary import summary_table
+    from pipelines.workspace import Workspace
+
+    space = Workspace(home=home, dataset=find("demo"), seed=seed)
+    steps.make_data(space, typer.echo)
+    annotations = steps.annotations_with_videos(space)
+    tally = steps.extract(space, annotations, encoder_spec(space.dataset), typer.echo)
+    if tally.exit_code:
+        raise typer.Exit(tally.exit_code)
+    experiment = _experiment("demo", seed, home)
+    steps.train(experiment)
+    summary = steps.evaluate(experiment)
+    page = steps.report(experiment)
+    experiment.console.print(summary_table(summary))
+    experiment.say(f"numbers: {page.with_name('summary.json')}\npage:    {page}")
+
+
+@app.command("demo-seeds")
+def demo_seeds(
+    home: Home = Path(),
+    seeds: Annotated[int, typer.Option(min=1, help="How many training seeds.")] = 5,
+    results: Annotated[Path, typer.Option(help="Folder for the result file.")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Train the demo with several seeds on the same videos; write how many converge."""
+    from pipelines.demo_seeds import measure_seeds
+
+    experiment = _experiment("demo", 1, home)
+    experiment.say(f"demo-seeds: {measure_seeds(experiment, seeds, results)}")
+
+
+@app.command("demo-encoder")
+def demo_encoder(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where weights and card go; by default over the shipped ones."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps, for a quick try.")
+    ] = None,
+) -> None:
+    """Train the demo's small CLIP anew on renders that share no seed with any data set."""
+    from dataclasses import replace
+
+    from pipelines.datasets.demo.encoder_files import ENCODER_DIR
+    from pipelines.datasets.demo.encoder_training import EncoderTraining, train_encoder
+
+    config = EncoderTraining() if steps is None else replace(EncoderTraining(), steps=steps)
+    target = folder or ENCODER_DIR
+    target.mkdir(parents=True, exist_ok=True)
+    for name, value in train_encoder(config, target, typer.echo).items():
+        typer.echo(f"{name}: {value:.4g}")
+
+
+@data_app.command("ls")
+def data_ls() -> None:
+    """List the data sets."""
+    from pipelines.datasets.registry import known
+
+    for dataset in known().values():
+        typer.echo(f"{dataset.name:15} {dataset.about}")
+
+
+@data_app.command("info")
+def data_info(dataset: DatasetName, seed: Seed = 1, home: Home = Path()) -> None:
+    """Say which files a data set needs and where; nothing is read."""
+    from pipelines.datasets.registry import find
+    from pipelines.workspace import Workspace
+
+    found = find(dataset)
+    root = Workspace(home=home, dataset=found, seed=seed).data
+    typer.echo(f"{found.name}: {found.about}\n{found.wanted.format(root=root)}")
+
+
+@data_app.command("make")
+def data_make(dataset: DatasetName, seed: Seed = 1, home: Home = Path()) -> None:
+    """Render the demo's videos and write its questions."""
+    from pipelines import steps
+    from pipelines.datasets.registry import find
+    from pipelines.workspace import Workspace
+
+    steps.make_data(Workspace(home=home, dataset=find(dataset), seed=seed), typer.echo)
+
+
+@store_app.command("info")
+def store_info(
+    path: Annotated[Path, typer.Argument(help="The store's folder.")],
+    version: Annotated[
+        int | None, typer.Option(help="Manifest version; by default the newest.")
+    ] = None,
+) -> None:
+    """Show what a store holds: identity, version, clips."""
+    import json
+
+    from cache_schema import open_store
+
+    store = open_store(path, version)
+    about = {
+        "name": store.identity.name,
+        "digest": store.identity.digest,
+        "version": store.version,
+        "clips": len(store.clip_ids),
+        "failed": store.manifest().num_rows - len(store.clip_ids),
+        "identity": store.identity.to_json(),
+    }
+    typer.echo(json.dumps(about, indent=2))
+
+
+@store_app.command("verify")
+def store_verify(
+    path: Annotated[Path, typer.Argument(help="The store's folder.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Lengths, commits and manifest only.")
+    ] = False,
+) -> None:
+    """Check a store: every checksum, and features that cannot be right. Exit code 1 on any finding."""
+    from cache_schema import verify_store
+
+    findings = verify_store(path, quick=quick)
+    for finding in findings:
+        typer.echo(str(finding))
+    typer.echo(f"{path}: {len(findings)} findings" if findings else f"{path}: sound")
+    raise typer.Exit(1 if findings else 0)
+
+
+def main() -> None:
+    """Entry point: errors that we raise on purpose are one message and an exit code, no traceback."""
+    try:
+        app()
+    except VideoDistillError as error:
+        typer.echo(f"videodistill: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("videodistill: interrupted; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)

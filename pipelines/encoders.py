@@ -1,0 +1,64 @@
+"""Which encoder a data set is extracted with: the demo's own, or weights named by the user."""
+
+from pathlib import Path
+
+from cache_schema.errors import InputError
+from extract.encoder_spec import EncoderSpec, identity_of
+from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
+from pipelines.datasets.registry import Dataset
+from pipelines.workspace import Workspace
+
+DEFAULT_FRAMES = 100
+"""N of the paper (§4)."""
+
+
+def encoder_spec(
+    dataset: Dataset,
+    model: str | None = None,
+    weights: Path | None = None,
+    config: Path | None = None,
+    precision: str = "fp32",
+) -> EncoderSpec:
+    """The encoder for a data set.
+
+    Args:
+        dataset: The demo defaults to the small CLIP that ships with it; others have no default.
+        model: open_clip's name, as in `ViT-B-16`.
+        weights: Local file of its weights.
+        config: JSON of a model that open_clip does not know by name.
+        precision: `fp32`, `bf16` or `fp16`.
+
+    Raises:
+        InputError: No encoder was named and the data set has none of its own.
+    """
+    if precision not in {"fp32", "bf16", "fp16"}:
+        raise InputError(f"--precision is {precision!r}; it can be fp32, bf16 or fp16.")
+    if model is not None and weights is not None:
+        return EncoderSpec(model=model, weights=weights, model_config=config, precision=precision)  # type: ignore[arg-type]
+    if model is not None or weights is not None or dataset.folder != "demo":
+        raise InputError(
+            f"Name an encoder for {dataset.name!r}: --model ViT-B-16 --weights FILE, where FILE holds "
+            "its weights as open_clip saves or downloads them (safetensors or .pt)."
+        )
+    return EncoderSpec(
+        model="demo-clip",
+        weights=WEIGHTS_PATH,
+        model_config=CONFIG_PATH,
+        precision=precision,  # type: ignore[arg-type]
+    )
+
+
+def store_of(space: Workspace, spec: EncoderSpec, frames: int) -> Path:
+    """Where the features of an encoder and N frames belong: the identity is the name."""
+    return space.stores / identity_of(spec, frames).name
+
+
+def default_store(space: Workspace) -> Path:
+    """The store that is meant when none is named: the demo encoder's, or the only one there is.
+
+    Raises:
+        InputError: There is none, or there are several.
+    """
+    if space.dataset.folder == "demo":
+        return store_of(space, encoder_spec(space.dataset), DEFAULT_FRAMES)
+    return space.only_store()

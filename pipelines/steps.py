@@ -1,0 +1,296 @@
+"""The steps between raw videos and a report: each does what is missing and says what it skipped."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from cache_schema import FeatureStore, open_store
+from cache_schema.durable_files import replace_file
+from cache_schema.errors import InputError, StoreAbsent
+from extract.encoder_spec import EncoderSpec
+from extract.job import JobOptions, plan_extraction, run_extraction
+from extract.progress import describe, progress_for
+from extract.tally import Tally
+from pipelines.datasets.demo.generate import generate
+from pipelines.datasets.registry import Annotations, require_videos
+from pipelines.durations import read_durations, timed
+from pipelines.encoders import DEFAULT_FRAMES, store_of
+from pipelines.presets import preset_path, read_runs
+from pipelines.reporting import write_report
+from pipelines.sentences import encode_sentences, load_sentences
+from pipelines.summary import Evaluated, Summary, provenance, summarise
+from pipelines.training import is_complete, train_all
+from pipelines.workspace import Workspace
+from train.config import TrainConfig
+from train.evaluation import evaluate_run
+from train.loop import BEST, INIT
+from train.predictions import Prediction
+from train.probes import majority_predictions
+
+PREDICTIONS = "predictions_test.parquet"
+PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"
+MAIN_RUN = "videodistill"
+MAJORITY = "majority"
+_VIDEOS_PER_LINE = 50
+
+
+class Experiment:
+    """One data set in its workspace, its feature store, and the preset that is trained on it."""
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        store_path: Path,
+        preset: str,
+        overrides: Sequence[str],
+        console: Console,
+    ) -> None:
+        self.workspace = workspace
+        self.store_path = store_path
+        self.preset = preset
+        self.overrides = overrides
+        self.console = console
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """Clips, questions and evidence, read once from the data set's own files."""
+        return self.workspace.dataset.read(self.workspace.data)
+
+    @property
+    def runs(self) -> dict[str, TrainConfig]:
+        """The preset's runs."""
+        return read_runs(preset_path(self.preset), list(self.overrides), self.workspace.seed)
+
+    def run_dir(self, name: str) -> Path:
+        """Where one run lies."""
+        return self.workspace.runs / name
+
+    def say(self, text: str) -> None:
+        """Print one line, unmarked: ids and paths may hold square brackets."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def store(self) -> FeatureStore:
+        """The feature store, at its newest manifest.
+
+        Raises:
+            StoreAbsent: Nothing was extracted yet.
+        """
+        try:
+            return open_store(self.store_path)
+        except StoreAbsent as error:
+            name = self.workspace.dataset.name
+            raise StoreAbsent(f"{error} Run `make extract DATASET={name}` first.") from error
+
+
+def make_data(space: Workspace, say: Callable[[str], None]) -> None:
+    """Render what is missing of the demo.
+
+    Raises:
+        InputError: The data set is not a rendered one; says what belongs where.
+    """
+    if space.dataset.folder != "demo":
+        raise InputError(
+            f"{space.dataset.name!r} cannot be rendered. {space.dataset.wanted.format(root=space.data)}"
+        )
+
+    def on_video(done: int, total: int) -> None:
+        if done % _VIDEOS_PER_LINE == 0 or done == total:
+            say(f"data: rendered {done} of {total} videos")
+
+    complete = (space.data / "dataset.json").is_file()
+    with nullcontext() if complete else timed(space.runs, "generate"):
+        made = generate(space.data, space.seed, on_video=on_video)
+    if not made.rendered:
+        say(f"data: {made.kept} videos are in {space.data}; nothing to do")
+
+
+def annotations_with_videos(space: Workspace) -> Annotations:
+    """The data set's annotations, if there are videos to extract.
+
+    Raises:
+        InputError: An annotation file, or every video, is missing; says what belongs where.
+    """
+    annotations = space.dataset.read(space.data)
+    require_videos(space.dataset, annotations.clips, space.data)
+    return annotations
+
+
+def describe_plan(
+    space: Workspace,
+    annotations: Annotations,
+    spec: EncoderSpec,
+    frames: int,
+    *,
+    retry_failed: bool,
+) -> str:
+    """What `extract` would do and how large its store gets; writes nothing."""
+    store = store_of(space, spec, frames)
+    plan = plan_extraction(annotations.clips, store, spec, frames=frames, retry_failed=retry_failed)
+    return f"{store}: {describe(plan)}"
+
+
+def extract(
+    space: Workspace,
+    annotations: Annotations,
+    spec: EncoderSpec,
+    say: Callable[[str], None],
+    *,
+    frames: int = DEFAULT_FRAMES,
+    retry_failed: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Tally:
+    """Stage one: whatever the encoder's store lacks of the data set's clips and questions."""
+    store, clips = store_of(space, spec, frames), annotations.clips
+    plan = plan_extraction(clips, store, spec, frames=frames, retry_failed=retry_failed)
+    space.stores.mkdir(parents=True, exist_ok=True)
+    with timed(space.runs, "extract") if plan.pending else nullcontext():
+        tally = run_extraction(
+            clips,
+            store,
+            spec,
+            frames=frames,
+            workers=workers,
+            retry_failed=retry_failed,
+            progress=progress_for(sys.stderr),
+            options=JobOptions(root=space.data, scheduler=scheduler),
+        )
+        encoded = encode_sentences(spec, store, annotations.questions)
+    if encoded:
+        say(f"extract: encoded {encoded} distinct questions")
+    if not plan.pending and not encoded:
+        say(f"extract: {store} holds all that can be had; nothing to do")
+    say(f"extract: {tally}")
+    for failure in tally.failures:
+        say(f"  failed: {failure.clip_id}: {failure.reason}: {failure.detail}")
+    return tally
+
+
+def train(experiment: Experiment) -> None:
+    """Stage two: every run of the preset that is not complete."""
+    folder = experiment.workspace.runs
+    runs = experiment.runs
+    if all(is_complete(folder / name, config) for name, config in runs.items()):
+        experiment.say(f"train: {', '.join(runs)} are complete in {folder}; nothing to do")
+        return
+    with timed(folder, "train"):
+        done = train_all(
+            runs,
+            experiment.store(),
+            experiment.annotations.questions,
+            load_sentences(experiment.store_path, experiment.annotations.questions),
+            folder,
+            experiment.console,
+        )
+    for run in done:
+        outcome = (
+            "was complete"
+            if run.result is None
+            else f"best validation accuracy {run.result.best_accuracy:.3f} at step {run.result.best_step}"
+        )
+        experiment.say(f"train: {run.name}: {outcome}")
+
+
+def evaluate(experiment: Experiment) -> Summary:
+    """Answer the test questions with every run, and write `summary.json`."""
+    folder = experiment.workspace.runs
+    if _is_newer(folder / "summary.json", _evaluated_files(experiment)):
+        experiment.say(
+            f"evaluate: {folder / 'summary.json'} is newer than every run; nothing to do"
+        )
+        return dict(json.loads((folder / "summary.json").read_text()))
+    with timed(folder, "evaluate"):
+        store, annotations = experiment.store(), experiment.annotations
+        sentences = load_sentences(experiment.store_path, annotations.questions)
+        answers = dict[str, Sequence[Prediction]]()
+        for name in experiment.runs:
+            experiment.say(f"evaluate: {name}")
+            answers[name] = evaluate_run(
+                experiment.run_dir(name),
+                store,
+                annotations.questions,
+                sentences,
+                output=experiment.run_dir(name) / PREDICTIONS,
+            )
+        at_init = None
+        if (experiment.run_dir(MAIN_RUN) / INIT).is_file():
+            at_init = evaluate_run(
+                experiment.run_dir(MAIN_RUN),
+                store,
+                annotations.questions,
+                sentences,
+                checkpoint=INIT,
+                output=experiment.run_dir(MAIN_RUN) / PREDICTIONS_AT_INIT,
+            )
+        test = [q for q in annotations.questions if q.split == "test"]
+        training = [q for q in annotations.questions if q.split == "train"]
+        answers[MAJORITY] = majority_predictions(training, test)
+    summary: Summary = {"dataset": experiment.workspace.dataset.name}
+    summary |= provenance(store.identity, experiment.workspace.seed, "videodistill evaluate")
+    summary |= summarise(
+        Evaluated(questions=test, evidence=annotations.evidence, answers=answers, at_init=at_init)
+    )
+    summary |= {
+        "steps": next(iter(experiment.runs.values())).steps,
+        "seconds": read_durations(folder),
+    }
+    replace_file(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def report(experiment: Experiment) -> Path:
+    """Write `report.html` from the evaluated runs.
+
+    Raises:
+        InputError: The runs were not evaluated yet.
+    """
+    space = experiment.workspace
+    page, numbers = space.runs / "report.html", space.runs / "summary.json"
+    if not numbers.is_file():
+        name = space.dataset.name
+        raise InputError(f"There is no {numbers}: run `make evaluate DATASET={name}` first.")
+    if _is_newer(page, [numbers]):
+        experiment.say(f"report: {page} is newer than the numbers; nothing to do")
+        return page
+    write_report(
+        page,
+        title=f"VideoDistill on {space.dataset.name}",
+        about=(space.dataset.about, *_about(space)),
+        summary=json.loads(numbers.read_text()),
+        runs={name: experiment.run_dir(name) for name in experiment.runs},
+        predictions=experiment.run_dir(MAIN_RUN) / PREDICTIONS,
+        annotations=experiment.annotations,
+        store=experiment.store(),
+    )
+    experiment.say(f"report: {page}")
+    return page
+
+
+def _about(space: Workspace) -> Iterator[str]:
+    if space.dataset.folder == "demo":
+        yield (
+            "Every video is rendered: 40 to 90 seconds of drifting grey clutter, and five events of 3 to 5 "
+            "percent of the frames each, in which a coloured shape does something, perhaps beside another. "
+            "Every question is about one or two of these events, so most frames are of no use to it."
+        )
+        yield (
+            "Core questions ask for a colour, a shape, or whether something appears. Hard ones, after "
+            "AGQA's types, ask about relations, actions, order and duration; no single frame answers them."
+        )
+
+
+def _evaluated_files(experiment: Experiment) -> list[Path]:
+    return [experiment.run_dir(name) / BEST for name in experiment.runs]
+
+
+def _is_newer(target: Path, sources: list[Path]) -> bool:
+    """As make has it: the target exists and no source is missing or younger."""
+    if not target.is_file() or not all(source.is_file() for source in sources):
+        return False
+    return all(target.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in sources)
