@@ -39,7 +39,7 @@ def measure_seeds(experiment: Experiment, seeds: int, results: Path) -> str:
         f"seed{seed}": replace(main, seed=seed) for seed in range(1, seeds + 1)
     }
     folder = experiment.workspace.runs / "seeds"
-    train_all(runs, store, core, sentences, folder, experiment.console)
+    train_all(runs, store, annotations.questions, sentences, folder, experiment.console)
     numbers = dict[str, tuple[float, float]]()
     for name in runs:
         found = evaluate_run(folder / name, store, core, sentences)

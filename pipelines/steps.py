@@ -28,7 +28,7 @@ from pipelines.training import is_complete, train_all
 from pipelines.workspace import Workspace
 from train.config import TrainConfig
 from train.evaluation import evaluate_run
-from train.loop import BEST, INIT
+from train.loop import BEST, INITIAL
 from train.predictions import Prediction
 from train.probes import majority_predictions
 
@@ -219,13 +219,13 @@ def evaluate(experiment: Experiment) -> Summary:
                 output=experiment.run_dir(name) / PREDICTIONS,
             )
         at_init = None
-        if (experiment.run_dir(MAIN_RUN) / INIT).is_file():
+        if (experiment.run_dir(MAIN_RUN) / INITIAL).is_file():
             at_init = evaluate_run(
                 experiment.run_dir(MAIN_RUN),
                 store,
                 annotations.questions,
                 sentences,
-                checkpoint=INIT,
+                checkpoint=INITIAL,
                 output=experiment.run_dir(MAIN_RUN) / PREDICTIONS_AT_INIT,
             )
         test = [q for q in annotations.questions if q.split == "test"]

@@ -24,7 +24,11 @@ def test_videos_are_h264_and_close_to_the_rendered_pixels(demo):
     scene = sample_scene(7, "train", 1)
     with av.open(str(video_path(demo, "train-0001"))) as container:
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", FRAME_SIZE, FRAME_SIZE)
+        assert (stream.codec_context.name, stream.width, stream.height) == (
+            "h264",
+            FRAME_SIZE,
+            FRAME_SIZE,
+        )
         assert stream.average_rate == FPS
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     rendered = list(render(scene))

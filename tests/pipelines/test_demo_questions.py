@@ -47,7 +47,9 @@ def test_answers_follow_from_the_scene():
                 case "exists":
                     assert (x in {t.phrase for t in scene.things}) == (fact.answer == "yes")
                 case "sequencing":
-                    first = _thing(scene, x).start_frame < _thing(scene, fact.blanks["y"]).start_frame
+                    first = (
+                        _thing(scene, x).start_frame < _thing(scene, fact.blanks["y"]).start_frame
+                    )
                     assert first == (fact.answer == "before")
                 case "duration-comparison":
                     longer = _thing(scene, x).length > _thing(scene, fact.blanks["y"]).length
@@ -58,7 +60,9 @@ def test_answers_follow_from_the_scene():
                 case "activity-recognition":
                     assert fact.answer == _thing(scene, x).action
                 case "object-action":
-                    assert (_thing(scene, x).action == fact.blanks["action"]) == (fact.answer == "yes")
+                    assert (_thing(scene, x).action == fact.blanks["action"]) == (
+                        fact.answer == "yes"
+                    )
                 case "object-relation":
                     assert fact.answer == _thing(scene, x).companion.shape
                 case "relation-action":
@@ -105,7 +109,9 @@ def test_the_shortcut_is_as_strong_as_said(strength):
         for fact in facts(scene):
             if fact.type == "color":
                 index = ANSWERS["color"].index(fact.answer) % len(WORDINGS["color"])
-                telling += word(rng, fact, strength) == WORDINGS["color"][index].format(**fact.blanks)
+                telling += word(rng, fact, strength) == WORDINGS["color"][index].format(
+                    **fact.blanks
+                )
                 asked += 1
     by_chance = (1 - strength) / len(WORDINGS["color"])
     assert telling / asked == pytest.approx(strength + by_chance, abs=0.03)
@@ -146,8 +152,12 @@ STAR = Thing(shape="star", color="blue")
         pytest.param(((None, "red"),), None, True, id="colour of the main thing"),
         pytest.param((("star", None),), None, True, id="shape of the companion"),
         pytest.param((("star", "red"),), None, False, id="words of two things on one"),
-        pytest.param((("circle", "red"), ("star", "blue")), "above", True, id="the relation that holds"),
-        pytest.param((("star", "blue"), ("circle", "red")), "above", False, id="the relation reversed"),
+        pytest.param(
+            (("circle", "red"), ("star", "blue")), "above", True, id="the relation that holds"
+        ),
+        pytest.param(
+            (("star", "blue"), ("circle", "red")), "above", False, id="the relation reversed"
+        ),
         pytest.param((("circle", "red"), ("star", "blue")), "below", False, id="another relation"),
         pytest.param((), None, False, id="clutter"),
     ],

@@ -26,7 +26,9 @@ def test_equal_arguments_give_equal_scenes_and_pixels():
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("other", [(2, "train", 3), (1, "val", 3), (1, "train", 4), (1, "encoder", 3)])
+@pytest.mark.parametrize(
+    "other", [(2, "train", 3), (1, "val", 3), (1, "train", 4), (1, "encoder", 3)]
+)
 def test_no_two_scenes_come_from_the_same_seed(other):
     scene, another = sample_scene(1, "train", 3), sample_scene(*other)
     assert scene.clutter_seed != another.clutter_seed

@@ -6,14 +6,17 @@ import numpy as np
 
 from pipelines.datasets.demo.scene import Event, Scene, Thing
 
+Claim = tuple[str | None, str | None]
+"""The shape and the colour that something is said to have; None where nothing is said."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caption:
     """A sentence and what it claims: partial descriptions leave a shape or a colour open."""
 
     text: str
-    claims: tuple[tuple[str | None, str | None], ...]
-    """(shape, colour) of every thing that it says is there; None where it does not say."""
+    claims: tuple[Claim, ...]
+    """One for every thing that it says is there."""
     relation: str | None = None
     """Where the first claimed thing is, seen from the second."""
 
@@ -33,7 +36,7 @@ class Caption:
         return all(any(_fits(claim, thing) for thing in shown) for claim in self.claims)
 
 
-def _fits(claim: tuple[str | None, str | None], thing: Thing) -> bool:
+def _fits(claim: Claim, thing: Thing) -> bool:
     shape, color = claim
     return shape in {None, thing.shape} and color in {None, thing.color}
 
@@ -80,13 +83,14 @@ def describe(rng: np.random.Generator, event: Event | None) -> Caption:
         return Caption(text=text, claims=((thing.shape, thing.color), (other.shape, other.color)))
     # Colours are learnt within a hundred steps and shapes in a thousand: shapes are said more often.
     kind = rng.random()
+    claim: Claim
     if kind < 0.45:
-        template, claim = rng.choice(_SHAPE_ONLY), (thing.shape, None)
+        template, claim = str(rng.choice(_SHAPE_ONLY)), (thing.shape, None)
     elif kind < 0.60:
-        template, claim = rng.choice(_COLOR_ONLY), (None, thing.color)
+        template, claim = str(rng.choice(_COLOR_ONLY)), (None, thing.color)
     else:
-        template, claim = rng.choice(_FULL), (thing.shape, thing.color)
-    text = str(template).format(shape=thing.shape, color=thing.color)
+        template, claim = str(rng.choice(_FULL)), (thing.shape, thing.color)
+    text = template.format(shape=thing.shape, color=thing.color)
     return Caption(text=text, claims=(claim,))
 
 
