@@ -106,6 +106,10 @@ class PyavDecoder:
                 return
             if tick is None or tick > target or (previous is not None and tick <= previous):
                 break
+            if count.corrupt or count.bad_packets:
+                # A decoder mends damage with what it has at hand, which depends on what was left
+                # out: damaged files are decoded in full.
+                break
             previous = tick
             if tick == target:
                 yield to_rgb(frame)
@@ -177,12 +181,10 @@ def needed_packets(probe: Probe, wanted: npt.NDArray[np.int32]) -> npt.NDArray[n
         or not probe.keyframe[0]
     ):
         return None
-    group = np.cumsum(probe.keyframe) - 1
-    first_tick = probe.pts[probe.keyframe]
+    group = probe.group
     is_wanted = np.isin(probe.pts, probe.ticks[wanted])
     groups = set(group[is_wanted].tolist())
-    leading = is_wanted & (probe.pts < first_tick[group])
-    groups.update((group[leading] - 1).tolist())
+    groups.update((group[is_wanted & probe.leading] - 1).tolist())
     return np.isin(group, list(groups))
 
 

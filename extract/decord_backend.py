@@ -35,12 +35,13 @@ class DecordDecoder:
     def serves(self, probe: Probe) -> bool:
         """Excludes what decord gets wrong.
 
-        Hidden packets shift its frame numbers; HEVC with open groups, AVI and MPEG-TS give other
-        pictures than asked for; odd sizes and other pixel formats give other colours.
+        Hidden packets shift its frame numbers; open groups, AVI and MPEG-TS give other pictures
+        than asked for; odd sizes and other pixel formats give other colours.
         """
         return (
             probe.timed
             and probe.hidden == 0
+            and not probe.leading.any()
             and probe.codec in _CODECS
             and probe.pixel_format == "yuv420p"
             and probe.width % 2 == probe.height % 2 == 0

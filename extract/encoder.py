@@ -64,12 +64,10 @@ class ClipEncoder:
         self._architecture = spec.architecture
         self._device = torch.device(spec.device)
         self._dtype = _DTYPES[spec.precision]
+        # Digested first: a file that cannot be read is then named as such.
+        known = None if spec.weights is None else digest_weights(spec.weights)
         self._model = load_model(spec, self._architecture)
-        self._weights_sha256 = (
-            _digest_state(self._model.state_dict())
-            if spec.weights is None
-            else digest_weights(spec.weights)
-        )
+        self._weights_sha256 = known or _digest_state(self._model.state_dict())
         self._model.to(self._device)
         visual = self._model.visual
         # The last norm and the projection run in fp32, whatever the tower runs in: they cost less

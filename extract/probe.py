@@ -81,6 +81,21 @@ class Probe:
         ticks = self.ticks
         return np.asarray((ticks - ticks[0]) * float(self.time_base), dtype=np.float64)
 
+    @property
+    def group(self) -> npt.NDArray[np.int64]:
+        """int64 [M]: for each packet, the number of key packets up to it, less one."""
+        return np.asarray(np.cumsum(self.keyframe) - 1, dtype=np.int64)
+
+    @property
+    def leading(self) -> npt.NDArray[np.bool_]:
+        """bool [M]: packets presented before the key packet that they follow in the file.
+
+        They refer to the group before (open groups of pictures).
+        """
+        if not self.keyframe.any():
+            return np.zeros_like(self.keyframe)
+        return np.asarray(self.pts < self.pts[self.keyframe][np.maximum(self.group, 0)])
+
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:

@@ -70,10 +70,11 @@ def _read_once(path: Path, root: Path | None) -> SourceFile:
         raise ClipRefused("outside_root", detail)
     # Non-blocking: opening a FIFO for reading would otherwise wait for a writer, for ever.
     descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ClipRefused("not_regular_file", f"{path.name} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ClipRefused("not_regular_file", f"{path.name} is not a regular file")
         if status.st_size == 0:
             raise ClipRefused("not_a_video", f"{path.name} is empty")
         _refuse_playlist(path.name, file.read(_HEAD_BYTES))

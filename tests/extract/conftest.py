@@ -1,0 +1,145 @@
+"""Videos whose frames carry their own number, and a tiny CLIP saved to a file."""
+
+import json
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cache_schema import Preprocess
+from extract.encoder_spec import EncoderSpec
+from extract.model_architecture import read_architecture
+from extract.model_loading import load_model
+
+BITS = 10
+CELL = 8
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+
+TINY_CONFIG = {
+    "embed_dim": 24,
+    "quick_gelu": True,
+    "vision_cfg": {
+        "image_size": 32,
+        "layers": 2,
+        "width": 48,
+        "head_width": 16,
+        "patch_size": 16,
+    },
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+VideoMaker = Callable[..., Path]
+
+
+def numbered_picture(number: int, width: int = 96, height: int = 64) -> np.ndarray:
+    """Draws a number as white and black cells along the top, over a field of changing colour."""
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    picture[CELL:] = (number * 7 % 256, number * 13 % 256, 90)
+    picture[height // 2 :, : width // 2] = (30, 200, number * 5 % 256)
+    for bit in range(BITS):
+        picture[:CELL, bit * CELL : (bit + 1) * CELL] = 255 if number >> bit & 1 else 0
+    return picture
+
+
+def number_in(rgb: np.ndarray) -> int:
+    """Reads the number out of a decoded picture."""
+    cells = rgb[2 : CELL - 2].mean(axis=(0, 2))
+    return sum(
+        1 << bit for bit in range(BITS) if cells[bit * CELL + 2 : (bit + 1) * CELL - 2].mean() > 127
+    )
+
+
+def write_video(
+    path: Path,
+    frames: int = 30,
+    *,
+    codec: str = "libx264",
+    rate: int = 10,
+    rotation: int = 0,
+    ticks: list[int] | None = None,
+    options: dict[str, str] | None = None,
+    size: tuple[int, int] = (96, 64),
+) -> Path:
+    """Encodes numbered pictures; ``ticks`` are their times in hundredths of a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        if ticks is not None:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(numbered_picture(number, *size), format="rgb24")
+            if ticks is not None:
+                frame.pts, frame.time_base = ticks[number], Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> VideoMaker:
+    """Returns a function that writes a numbered video of a given name."""
+
+    def make(name: str = "clip.mp4", frames: int = 30, **choices: object) -> Path:
+        return write_video(tmp_path / name, frames, **choices)
+
+    return make
+
+
+@pytest.fixture
+def preprocess() -> Preprocess:
+    """Preprocessing of the tiny model."""
+    return Preprocess(
+        image_size=32,
+        resize_mode="shortest",
+        interpolation="bicubic",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_spec(tmp_path_factory: pytest.TempPathFactory) -> EncoderSpec:
+    """A CLIP of random weights, saved as anybody's weights would be."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = folder / "tiny.json"
+    config.write_text(json.dumps(TINY_CONFIG))
+    drawn = EncoderSpec(model="tiny", model_config=config, random_init_seed=7)
+    model = load_model(drawn, read_architecture("tiny", config))
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "tiny.safetensors",
+    )
+    return EncoderSpec(model="tiny", model_config=config, weights=folder / "tiny.safetensors")
+
+
+@pytest.fixture
+def samples() -> Path:
+    """Folder of real videos, which are not part of the project."""
+    folder = SAMPLES / "videos"
+    if not folder.is_dir():
+        pytest.skip("no folder ../shared/samples beside the repository")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Keeps tests from fighting over cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(name="number_in")
+def number_reader() -> Callable[[np.ndarray], int]:
+    """Returns a function that reads the number out of a decoded picture."""
+    return number_in
