@@ -76,6 +76,15 @@ def test_groups_equal_masked_attention_over_all_tokens(axis, kernel):
     torch.testing.assert_close(attention(x, FRAMES), slow_grouped(attention, x))
 
 
+def test_the_residual_of_the_space_attention_starts_at_the_input():
+    torch.manual_seed(0)
+    block = DividedBlock(DIM, HEADS).double()
+    x = torch.randn(2, 1 + FRAMES * PATCHES, DIM).double()
+    t = x + slow_grouped(block.time, block.norm_time(x))
+    u = x + slow_grouped(block.space, block.norm_space(t))
+    torch.testing.assert_close(block(x, FRAMES), u + block.mlp(block.norm_mlp(u)))
+
+
 def test_cls_only_is_the_first_row_of_the_whole():
     torch.manual_seed(0)
     block = DividedBlock(DIM, HEADS).double()
