@@ -100,8 +100,8 @@ class ClipEncoder:
     ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
         """Encodes pictures.
 
-        The result for a picture does not depend on the others of its batch (held bit for bit on
-        CPU by tests/extract).
+        In batches of one size the result for a picture does not depend, bit for bit, on its place
+        nor on the other pictures; another size may change the last bit.
 
         Args:
             pixels: uint8 [B, S, S, 3], resized and cropped to the encoder's input size.

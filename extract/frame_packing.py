@@ -1,4 +1,9 @@
-"""Pictures of many clips packed into batches of one size, and their features sorted back."""
+"""Pictures of many clips packed into batches of one size, and their features sorted back.
+
+All batches have the same size, the last is filled up with black pictures. Matrix kernels are chosen
+by size, and another kernel rounds otherwise: only so are a clip's features the same bits whichever
+clips it shares a block with, and so whenever a job was killed.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +33,7 @@ class FramePacker:
 
     Args:
         encode: encodes uint8 [B, S, S, 3].
-        batch_frames: B, the size of every batch but the last.
+        batch_frames: B, the size of every batch.
         cls: float16 [n, N, D], filled row by row.
         patch: float16 [n, N, P, D], likewise.
     """
@@ -90,7 +95,10 @@ class FramePacker:
             if len(rest):
                 self._waiting.insert(0, (row, rest))
         self._frames -= size
-        encoded = self._encode(np.concatenate([pixels for _, pixels in parts]))
+        pictures = [pixels for _, pixels in parts]
+        if size < self._batch:
+            pictures.append(np.zeros((self._batch - size, *pictures[0].shape[1:]), dtype=np.uint8))
+        encoded = self._encode(np.concatenate(pictures))
         complete = []
         begin = 0
         for row, pixels in parts:

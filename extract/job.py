@@ -35,7 +35,7 @@ from extract.tally import Tally, tally_of, write_failures
 
 _CORES_PER_WORKER: Final = 8
 _SMALL_JOB_BLOCKS: Final = 2
-_BATCH_FRAMES: Final = {"cpu": 64}
+_BATCH_FRAMES_CPU: Final = 64
 _BATCH_FRAMES_GPU: Final = 256
 
 
@@ -52,7 +52,8 @@ class JobOptions:
     decoders: int | None = None
     """Decode processes of a worker; by default its share of the cores."""
     batch_frames: int | None = None
-    """Frames encoded at once; 64 on a CPU, 256 on a GPU."""
+    """Frames encoded at once; by default at most 64 on a CPU and 256 on a GPU, such that clips of N
+    frames fill batches. Another number may change the last bit of a feature."""
     failures: Path | None = None
     """Where to list failed clips; by default beside the store."""
     compact_every: int = 64
@@ -291,18 +292,19 @@ class _Job:
 
     def _settings(self, workers: int) -> BlockSettings:
         share = max(_cores() // workers, 1)
-        batch = _BATCH_FRAMES.get(self._spec.device, _BATCH_FRAMES_GPU)
+        frames = self._plan.identity.frames
+        most = _BATCH_FRAMES_GPU if self._on_gpu else _BATCH_FRAMES_CPU
         return BlockSettings(
             store=self._store.absolute(),
             spec=_absolute(self._spec),
-            frames=self._plan.identity.frames,
+            frames=frames,
             limits=self._options.limits,
             backend=self._options.backend,
             root=self._options.root and self._options.root.absolute(),
             job=self._name,
             decoders=self._options.decoders or share,
             encoders=1 if self._on_gpu else share,
-            batch_frames=self._options.batch_frames or batch,
+            batch_frames=self._options.batch_frames or even_batch(frames, most),
         )
 
     @property
@@ -314,6 +316,16 @@ def _next_block(queue: deque[Clip], slots: int, capacity: int) -> list[Clip]:
     """Takes full blocks first and small ones at the end, so that all workers end together."""
     size = min(slots, max(len(queue) // (2 * capacity), 1))
     return [queue.popleft() for _ in range(size)]
+
+
+def even_batch(frames: int, most: int) -> int:
+    """Returns a batch size, at most ``most``, that clips of N = ``frames`` frames fill evenly.
+
+    N=100 gives 50 of at most 64, and 200 of at most 256.
+    """
+    if frames <= most:
+        return frames * (most // frames)
+    return math.ceil(frames / math.ceil(frames / most))
 
 
 def _identity(spec: EncoderSpec, frames: int) -> FeatureIdentity:

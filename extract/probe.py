@@ -88,7 +88,7 @@ class Probe:
 
     @property
     def leading(self) -> npt.NDArray[np.bool_]:
-        """bool [M]: packets presented before the key packet that they follow in the file.
+        """Bool [M]: packets presented before the key packet that they follow in the file.
 
         They refer to the group before (open groups of pictures).
         """

@@ -192,7 +192,7 @@ class TerminalProgress:
 def progress_for(stream: IO[str]) -> ProgressDisplay:
     """Returns the display that fits a stream: a live bar for a terminal, log lines otherwise."""
     if stream.isatty():
-        return TerminalProgress(Console(file=stream))
+        return TerminalProgress(Console(file=stream, highlight=False))
     return LogProgress()
 
 

@@ -84,6 +84,12 @@ def write_video(
     return path
 
 
+@pytest.fixture(scope="session")
+def encode_video() -> VideoMaker:
+    """Returns a function that writes a numbered video to a path."""
+    return write_video
+
+
 @pytest.fixture
 def video(tmp_path: Path) -> VideoMaker:
     """Returns a function that writes a numbered video of a given name."""
