@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from cache_schema import FeatureIdentity, Question
@@ -125,12 +126,15 @@ def _hardware() -> str:
 def summary_table(summary: Summary) -> Table:
     """Accuracies in percent: a row per question type, a column per run."""
     runs = list(summary["accuracy"])
-    table = Table(title=f"Test accuracy on {summary['dataset']}, seed {summary['seed']} (%)")
-    table.add_column("questions")
+    title = f"Test accuracy on {summary['dataset']}, seed {summary['seed']} (%)"
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("questions", no_wrap=True)
     table.add_column("n", justify="right")
     for run in runs:
-        table.add_column(run, justify="right")
-    table.add_column("frame hit", justify="right")
+        # Broken at words, so that six runs fit a terminal of 80 columns.
+        header = run.replace("videodistill", "Video_Distill").replace("_", "\n")
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("frame\nhit", justify="right", no_wrap=True)
     rows = [("core", summary["questions"]["core"], summary)]
     if summary["questions"]["hard"]:
         rows.append(("hard", summary["questions"]["hard"], summary["hard"]))

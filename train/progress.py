@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+_STEPS_PER_LINE: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +37,14 @@ ProgressCallback = Callable[[StepReport], None]
 
 @contextmanager
 def progress_bar(title: str, console: Console | None = None) -> Iterator[ProgressCallback]:
-    """Show a run's steps, loss, best validation accuracy, data wait and time left in the terminal."""
+    """Show a run's steps, loss, best validation accuracy, data wait and time left.
+
+    On a terminal a live bar; elsewhere, as in a cluster's log, one line every few steps.
+    """
+    console = console or Console()
+    if not console.is_terminal:
+        yield partial(_print_line, title, console)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,6 +61,12 @@ def progress_bar(title: str, console: Console | None = None) -> Iterator[Progres
             )
 
         yield show
+
+
+def _print_line(title: str, console: Console, report: StepReport) -> None:
+    if report.step % _STEPS_PER_LINE == 0 or report.step == report.steps:
+        line = f"{title}: step {report.step}/{report.steps}  {describe(report)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def describe(report: StepReport) -> str:
