@@ -20,6 +20,13 @@ Spans = Sequence[tuple[float, float]]
 Summary = dict[str, Any]
 
 REPORTED_VERSIONS = ("torch", "open_clip_torch", "decord2", "av", "zarr", "numpy")
+_HEADERS = {
+    "videodistill": "Video\nDistill",
+    "language_only": "lang.\nonly",
+    "majority": "major-\nity",
+    "uniform": "uni-\nform",
+}
+"""Broken so that six runs fit a terminal of 80 columns."""
 AT_INIT = "at_init"
 """The main run before its first step: what the sampler's start alone is worth."""
 
@@ -129,16 +136,15 @@ def summary_table(summary: Summary) -> Table:
     title = f"Test accuracy on {summary['dataset']}, seed {summary['seed']} (%)"
     table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("questions", no_wrap=True)
-    table.add_column("n", justify="right")
+    table.add_column("n", justify="right", min_width=4)
     for run in runs:
-        # Broken at words, so that six runs fit a terminal of 80 columns.
-        header = run.replace("videodistill", "Video_Distill").replace("_", "\n")
+        header = _HEADERS.get(run, run.replace("_", "\n"))
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("frame\nhit", justify="right", no_wrap=True)
+    table.add_column("hit", justify="right", no_wrap=True)
     rows = [("core", summary["questions"]["core"], summary)]
     if summary["questions"]["hard"]:
         rows.append(("hard", summary["questions"]["hard"], summary["hard"]))
-    rows += [(f"  {n}", t["questions"], t) for n, t in summary["per_type"].items()]
+    rows += [(f" {n}", t["questions"], t) for n, t in summary["per_type"].items()]
     for name, count, scores in rows:
         cells = [_percent(scores["accuracy"].get(run)) for run in runs]
         hit = _percent(scores["frame_hit"].get(runs[0]))
