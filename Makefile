@@ -64,6 +64,7 @@ check: $(READY)  ## lint, format, types and import contracts, as in CI
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m pytest -q tests/test_repo_shape.py
 
 format: $(READY)  ## let ruff format and mend what it can
 	$(VENV)/bin/ruff check --fix .

@@ -79,7 +79,8 @@ class Fact:
 def facts(scene: Scene) -> list[Fact]:
     """Everything that is asked about one scene; answers of each type are balanced over scenes."""
     rng = np.random.default_rng((*scene.clutter_seed, 2))
-    return [*_core_facts(rng, scene), *_hard_facts(rng, scene)]
+    makers = (_core_facts, _pair_facts, _action_facts, _time_facts)
+    return [fact for make in makers for fact in make(rng, scene)]
 
 
 def _pick(
@@ -117,48 +118,59 @@ def _core_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
     return found
 
 
-def _hard_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
+def _pair_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
+    """What is beside what, and where."""
     pair = _pick(rng, [e for e in scene.events if e.companion is not None], 1)[0]
-    one, two = _pick(rng, scene.events, 2)
     if pair.companion is None or pair.relation is None:
         raise ValueError(f"{scene.video_id}: a pair without a companion or a relation")
-    first, last = scene.events[0], scene.events[-1]
-    most = str(rng.choice(("first", "last")))
-    extreme = first if most == "first" else last
-    shorter, longer = sorted(
-        (scene.events[i] for i in rng.permutation(3)[:2]), key=lambda e: e.length
-    )
-    is_longer = bool(rng.random() < 0.5) and longer.length > shorter.length
-    left, right = (longer, shorter) if is_longer else (shorter, longer)
-    x, y = one.thing.phrase, two.thing.phrase
-    relation, relation_holds = _claim(rng, pair.relation, RELATIONS)
-    action, action_holds = _claim(rng, one.action, ACTIONS)
-    combined = bool(rng.random() < 0.5)
-    hybrid = one.thing.phrase if combined else f"{one.thing.color} {two.thing.shape}"
+    relation, holds = _claim(rng, pair.relation, RELATIONS)
+    x, y = pair.thing.phrase, pair.companion.phrase
+    claim = {"x": x, "y": y, "relation": relation, "action": pair.action}
     return [
         Fact(
-            type="object-relation",
-            blanks={"x": pair.thing.phrase},
-            answer=pair.companion.shape,
-            evidence=(pair,),
+            type="object-relation", blanks={"x": x}, answer=pair.companion.shape, evidence=(pair,)
         ),
-        Fact(
-            type="relation-action",
-            blanks={
-                "x": pair.thing.phrase,
-                "y": pair.companion.phrase,
-                "relation": relation,
-                "action": pair.action,
-            },
-            answer=relation_holds,
-            evidence=(pair,),
-        ),
+        Fact(type="relation-action", blanks=claim, answer=holds, evidence=(pair,)),
+    ]
+
+
+def _action_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
+    """What one thing does, and whether a combination of two words was shown."""
+    one, two = _pick(rng, scene.events, 2)
+    action, holds = _claim(rng, one.action, ACTIONS)
+    shown = bool(rng.random() < 0.5)
+    hybrid = one.thing.phrase if shown else f"{one.thing.color} {two.thing.shape}"
+    return [
         Fact(
             type="object-action",
-            blanks={"x": x, "action": action},
-            answer=action_holds,
+            blanks={"x": one.thing.phrase, "action": action},
+            answer=holds,
             evidence=(one,),
         ),
+        Fact(
+            type="exists",
+            blanks={"x": hybrid},
+            answer="yes" if shown else "no",
+            evidence=(one,) if shown else (),
+        ),
+        Fact(
+            type="activity-recognition",
+            blanks={"x": one.thing.shape},
+            answer=one.action,
+            evidence=(one,),
+        ),
+    ]
+
+
+def _time_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
+    """What came first or last, before or after, and what lasted longer."""
+    one, two = _pick(rng, scene.events, 2)
+    most = str(rng.choice(("first", "last")))
+    extreme = scene.events[0 if most == "first" else -1]
+    shorter, longer = sorted(_pick(rng, scene.events, 2), key=lambda event: event.length)
+    is_longer = bool(rng.random() < 0.5) and longer.length > shorter.length
+    left, right = (longer, shorter) if is_longer else (shorter, longer)
+    return [
         Fact(
             type="superlative",
             blanks={"most": most},
@@ -167,27 +179,15 @@ def _hard_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
         ),
         Fact(
             type="sequencing",
-            blanks={"x": x, "y": y},
+            blanks={"x": one.thing.phrase, "y": two.thing.phrase},
             answer="before" if one.start_frame < two.start_frame else "after",
             evidence=(one, two),
-        ),
-        Fact(
-            type="exists",
-            blanks={"x": hybrid},
-            answer="yes" if combined else "no",
-            evidence=(one,) if combined else (),
         ),
         Fact(
             type="duration-comparison",
             blanks={"x": left.thing.phrase, "y": right.thing.phrase},
             answer="yes" if is_longer else "no",
             evidence=(left, right),
-        ),
-        Fact(
-            type="activity-recognition",
-            blanks={"x": one.thing.shape},
-            answer=one.action,
-            evidence=(one,),
         ),
     ]
 

@@ -1,0 +1,193 @@
+"""The command line as people use it: a frozen surface, clear refusals, and one whole small run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from pipelines.cli import app
+from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
+from pipelines.datasets.demo.generate import generate
+
+SURFACE = {
+    "extract": {
+        "--seed", "--home", "--model", "--weights", "--model-config", "--precision", "--frames",
+        "--workers", "--scheduler", "--retry-failed", "--dry-run",
+    },
+    "train": {"--seed", "--home", "--store", "--preset", "--set", "--dry-run"},
+    "evaluate": {"--seed", "--home", "--store", "--preset", "--set"},
+    "report": {"--seed", "--home", "--store", "--preset", "--set"},
+    "demo": {"--seed", "--home"},
+    "demo-seeds": {"--home", "--seeds", "--results"},
+    "demo-encoder": {"--folder", "--steps"},
+    "data ls": set(),
+    "data info": {"--seed", "--home"},
+    "data make": {"--seed", "--home"},
+    "store info": {"--version"},
+    "store verify": {"--quick"},
+}  # fmt: skip
+
+ENCODER = (
+    "--model",
+    "demo-clip",
+    "--weights",
+    str(WEIGHTS_PATH),
+    "--model-config",
+    str(CONFIG_PATH),
+)
+
+TINY_PRESET = """
+[train]
+steps = 4
+clips_per_batch = 4
+warmup_steps = 1
+validate_every = 2
+[train.model]
+selected = 4
+sampling_blocks = 1
+refinement_blocks = 1
+heads = 4
+[runs.videodistill]
+[runs.uniform]
+model.sampler = "uniform"
+[runs.language_only]
+visual = "static"
+[runs.mean_frame]
+method = "mean_frame"
+"""
+
+
+def run(*words: str, home: Path | None = None, code: int = 0) -> str:
+    """Start the real program in a process of its own; returns all that it printed."""
+    where = ("--home", str(home)) if home else ()
+    program = (sys.executable, "-c", "from pipelines.cli import main; main()")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [*program, *words, *where],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def _commands():
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            for inner, leaf in command.commands.items():
+                yield f"{name} {inner}", leaf
+        else:
+            yield name, command
+
+
+def test_the_surface_is_what_people_script_against():
+    found = {
+        name: {o for p in leaf.params for o in p.opts if o.startswith("--")} - {"--help"}
+        for name, leaf in _commands()
+    }
+    assert found == SURFACE
+
+
+def test_every_command_and_option_has_a_help_text():
+    for name, leaf in _commands():
+        assert leaf.help, name
+        assert all(getattr(p, "help", None) for p in leaf.params if p.name != "help"), name
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; from pipelines.cli import app\n"
+        "assert CliRunner().invoke(app, ['extract', '--help']).exit_code == 0\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_data_set_lists_the_known_ones(tmp_path):
+    printed = run("extract", "demmo", home=tmp_path, code=2)
+    assert "Did you mean 'demo'" in printed
+    assert "agqa" in printed
+
+
+def test_a_data_set_that_is_not_there_says_what_to_put_where(tmp_path):
+    printed = run("extract", "agqa", home=tmp_path, code=2)
+    assert str(tmp_path / "data" / "agqa" / "train_balanced.txt") in printed
+    assert "Charades" in printed
+
+
+def test_training_without_a_store_says_what_to_run(tmp_path):
+    assert "make extract DATASET=custom" in run("train", "custom", home=tmp_path, code=2)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A data set of one's own, made of ten of the demo's videos, one of them broken."""
+    root = tmp_path_factory.mktemp("home")
+    demo = tmp_path_factory.mktemp("rendered")
+    generate(demo, 5, {"train": 6, "val": 2, "test": 2}, workers=1)
+    custom = root / "data" / "custom"
+    shutil.copytree(demo / "videos", custom / "videos")
+    names = sorted(p.stem for p in (custom / "videos").iterdir())
+    clips = ["clip_id,path,start_s,end_s", *(f"{n},videos/{n}.mp4,," for n in [*names, "broken"])]
+    (custom / "clips.csv").write_text("\n".join(clips) + "\n")
+    (custom / "videos" / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"no video" * 99)
+    rows = []
+    for split in ("train", "val", "test"):
+        for line in (demo / "annotations" / f"questions_{split}.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            rows.append(row | {"clip_id": row["video_id"], "split": split})
+    (custom / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (root / "tiny.toml").write_text(TINY_PRESET)
+    return root
+
+
+def test_from_videos_to_a_report(home):
+    planned = run("extract", "custom", "--dry-run", *ENCODER, home=home)
+    assert "11 of 11 clips" in planned
+    assert not (home / "stores").exists()
+
+    printed = run("extract", "custom", *ENCODER, home=home, code=1)
+    assert "10 extracted, 1 failed" in printed
+    assert "failed: broken:" in printed
+    (failures,) = (home / "stores" / "custom").glob("*.failures.csv")
+    assert "broken," in failures.read_text()
+
+    again = run("extract", "custom", *ENCODER, home=home, code=1)
+    assert "nothing to do" in again
+    assert "0 extracted, 0 failed, 11 skipped (1 failed earlier)" in again
+
+    (store,) = (p.parent for p in (home / "stores" / "custom").glob("*/zarr.json"))
+    assert "sound" in run("store", "verify", str(store))
+    assert json.loads(run("store", "info", str(store)))["clips"] == 10
+
+    preset = ("--preset", str(home / "tiny.toml"))
+    assert "step 4/4" in run("train", "custom", *preset, home=home)
+    assert "nothing to do" in run("train", "custom", *preset, home=home)
+    assert "another configuration" in run(
+        "train", "custom", *preset, "--set", "lr=0.1", home=home, code=2
+    )
+
+    assert "Test accuracy on custom" in run("evaluate", "custom", *preset, home=home)
+    assert "nothing to do" in run("evaluate", "custom", *preset, home=home)
+    summary = json.loads((home / "runs" / "custom" / "summary.json").read_text())
+    assert set(summary["accuracy"]) == {
+        "videodistill", "uniform", "language_only", "mean_frame", "majority"
+    }  # fmt: skip
+    assert summary["questions"]["core"] == 2 * 20
+    assert set(summary["seconds"]) == {"extract", "train", "evaluate"}
+    assert summary["identity"]["name"] == store.name
+
+    run("report", "custom", *preset, home=home)
+    page = (home / "runs" / "custom" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 2
+    assert summary["identity"]["name"] in page
