@@ -220,9 +220,7 @@ class _Job:
                 ) as runner:
                     while pending and not self._stop.asked:
                         self._drive(runner, pending)
-                        # Blocks of workers that were taken for dead may have to be done again.
-                        left = self._writer.pending(pending)
-                        pending = left if len(left) < len(pending) else []
+                        pending = self._left(pending)
             finally:
                 with suppress(OSError):
                     self._writer.compact()
@@ -253,6 +251,15 @@ class _Job:
                 blocks += 1
                 if blocks % self._options.compact_every == 0:
                     self._writer.compact()
+
+    def _left(self, tried: Sequence[str]) -> list[str]:
+        """Returns clips that are still, or again, to be done after a round over ``tried``.
+
+        Those are clips of other jobs that have died since, and blocks whose worker was taken for
+        dead. A round that brought none of its clips to an end is not repeated.
+        """
+        left = self._writer.pending(self._clips)
+        return left if set(left) != set(tried) else []
 
     def _isolate(self, clips: tuple[Clip, ...], alone: deque[Clip]) -> None:
         """After workers died on a block, each of its clips gets a block of its own."""

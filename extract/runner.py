@@ -232,14 +232,20 @@ def _local_cluster(settings: BlockSettings, workers: int) -> "LocalCluster":
 
 @contextmanager
 def _quiet_dask() -> Iterator[None]:
-    """Dask tells about every connection it opens and closes."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Dask tells about every connection it opens and closes, on loggers with levels of their own.
+
+    What matters of it, workers that die, the job says itself.
+    """
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

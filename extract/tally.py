@@ -42,6 +42,8 @@ class Tally:
     """Not done because the job was stopped."""
     failed_before: int = 0
     """Those of the skipped that have failed earlier."""
+    elsewhere: int = 0
+    """Those of the skipped that another running job has in hand."""
     frames: int = 0
     """Frames that went through the encoder."""
     seconds: float = 0.0
@@ -64,6 +66,8 @@ class Tally:
         parts = [f"{self.ok} extracted", f"{self.failed} failed", f"{self.skipped} skipped"]
         if self.failed_before:
             parts[-1] += f" ({self.failed_before} failed earlier)"
+        if self.elsewhere:
+            parts.append(f"{self.elsewhere} of those in the hands of another job")
         if self.left:
             parts.append(f"{self.left} left; run the same command to continue")
         rate = f", {self.frames / self.seconds:.0f} frames/s" if self.frames else ""
@@ -90,16 +94,19 @@ def tally_of(
         seconds: wall-clock time of the job.
     """
     failures, ok_ids = _outcomes(store, set(clip_ids))
-    pending = set(plan.pending)
-    ok = len(ok_ids & pending)
-    untried = plan.retried - {clip_id for report in reports for clip_id in report.clip_ids}
-    failed = sum(failure.clip_id in pending - untried for failure in failures)
+    reported = {clip_id for report in reports for clip_id in report.clip_ids}
+    # A clip may come to this job late, when the other job that had it in hand has died.
+    ours = set(plan.pending) | reported
+    ok = len(ok_ids & ours)
+    failed = sum(failure.clip_id in ours - (plan.retried - reported) for failure in failures)
+    ended = ok_ids | {failure.clip_id for failure in failures}
     return Tally(
         ok=ok,
         failed=failed,
-        skipped=plan.skipped,
-        left=len(pending) - ok - failed,
+        skipped=len(clip_ids) - len(ours),
+        left=len(ours) - ok - failed,
         failed_before=len(failures) - failed,
+        elsewhere=len(set(clip_ids) - ours - ended),
         frames=sum(report.frames for report in reports),
         seconds=seconds,
         decode_wait=sum(report.decode_wait for report in reports),
