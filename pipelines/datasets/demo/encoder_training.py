@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from pipelines.datasets.demo.captions import Caption, describe
 from pipelines.datasets.demo.drawing import Backdrop, Performance
-from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
+from pipelines.datasets.demo.encoder_files import CARD_PATH, CONFIG_PATH, WEIGHTS_PATH
 from pipelines.datasets.demo.scene import COLORS, SHAPES, Event, sample_scene
 
 MOMENTS_PER_EVENT = 2
@@ -170,7 +170,35 @@ def train_encoder(
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS_PATH.name)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
-    return zero_shot(model.eval(), tokenizer, pixels, held_out)
+    accuracy = zero_shot(model.eval(), tokenizer, pixels, held_out)
+    (folder / CARD_PATH.name).write_text(card(config, accuracy), encoding="utf-8")
+    return accuracy
+
+
+def card(config: EncoderTraining, accuracy: dict[str, float]) -> str:
+    """The page that goes with the weights: what they are, how they were made, how good they are."""
+    return f"""\
+# demo-clip
+
+A CLIP of 9 million parameters (most of them the 49,408-word vocabulary), made for the demo data set and
+of no use beyond it: it knows {len(SHAPES)} shapes and {len(COLORS)} colours on grey clutter. Architecture and
+preprocessing: `demo-clip.json`; weights: float16 safetensors; tokenizer: open_clip's.
+
+Trained from scratch by `make demo-encoder` on renders and template sentences, whose seeds no demo data
+set uses: {config.scenes} scenes, {config.steps} steps of {config.batch} pictures, seed {config.seed}. A sentence may be
+true of several pictures of a batch; all of them count as its matches. No question, no video and no answer
+of the demo data set was seen.
+
+Zero-shot on {accuracy["pictures"]:.0f} held-out renders of single things, nearest of the prompts
+"{PROMPTS["shape"].format("star")}" or "{PROMPTS["color"].format("red")}":
+
+| | accuracy | chance |
+|---|--:|--:|
+| shape | {accuracy["zero_shot_shape"]:.3f} | {accuracy["chance_shape"]:.3f} |
+| colour | {accuracy["zero_shot_color"]:.3f} | {accuracy["chance_color"]:.3f} |
+
+Licence: Apache-2.0, as the project. The renders are the project's own.
+"""
 
 
 def normaliser(preprocess: dict[str, list[float]]) -> Callable[[NDArray[np.uint8]], Tensor]:
