@@ -3,6 +3,7 @@
 # distributed annotates only part of what it exports.
 # mypy: allow-untyped-calls
 
+import atexit
 import functools
 import logging
 import os
@@ -269,7 +270,9 @@ def _extractor_of(settings: BlockSettings) -> "BlockExtractor":
     """One encoder per worker process, made by the first block and kept for the others."""
     from extract.block import BlockExtractor
 
-    return BlockExtractor(settings)
+    extractor = BlockExtractor(settings)
+    atexit.register(extractor.close)
+    return extractor
 
 
 def _run_block(settings: BlockSettings, clips: Sequence[Clip]) -> BlockReport:
