@@ -111,6 +111,9 @@ def extract(
         int | None,
         typer.Option(min=0, help="Worker processes; by default one per GPU. 0: all in this one."),
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="Decoder to try first: pyav or decord. The frames are the same.")
+    ] = "pyav",
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler, as tcp://host:8786.")
     ] = None,
@@ -147,6 +150,7 @@ def extract(
         frames=frames,
         retry_failed=retry_failed,
         workers=workers,
+        backend=backend,
         scheduler=scheduler,
     )
     raise typer.Exit(tally.exit_code)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
+from typing import cast, get_args
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from cache_schema import FeatureStore, open_store
 from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError, StoreAbsent
 from extract.encoder_spec import EncoderSpec
+from extract.frame_request import Backend
 from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.progress import describe, progress_for
 from extract.tally import Tally
@@ -144,9 +146,16 @@ def extract(
     frames: int = DEFAULT_FRAMES,
     retry_failed: bool = False,
     workers: int | None = None,
+    backend: str = "pyav",
     scheduler: str | None = None,
 ) -> Tally:
-    """Stage one: whatever the encoder's store lacks of the data set's clips and questions."""
+    """Stage one: whatever the encoder's store lacks of the data set's clips and questions.
+
+    Raises:
+        InputError: There is no such backend; or as `run_extraction`.
+    """
+    if backend not in get_args(Backend):
+        raise InputError(f"--backend is {backend!r}; it can be {' or '.join(get_args(Backend))}.")
     store, clips = store_of(space, spec, frames), annotations.clips
     plan = plan_extraction(clips, store, spec, frames=frames, retry_failed=retry_failed)
     space.stores.mkdir(parents=True, exist_ok=True)
@@ -159,7 +168,9 @@ def extract(
             workers=workers,
             retry_failed=retry_failed,
             progress=progress_for(sys.stderr),
-            options=JobOptions(root=space.data, scheduler=scheduler),
+            options=JobOptions(
+                root=space.data, backend=cast("Backend", backend), scheduler=scheduler
+            ),
         )
         encoded = encode_sentences(spec, store, annotations.questions)
     if encoded:

@@ -17,7 +17,7 @@ from pipelines.datasets.demo.generate import generate
 SURFACE = {
     "extract": {
         "--seed", "--home", "--model", "--weights", "--model-config", "--precision", "--frames",
-        "--workers", "--scheduler", "--retry-failed", "--dry-run",
+        "--workers", "--backend", "--scheduler", "--retry-failed", "--dry-run",
     },
     "train": {"--seed", "--home", "--store", "--preset", "--set", "--dry-run"},
     "evaluate": {"--seed", "--home", "--store", "--preset", "--set"},

@@ -21,7 +21,7 @@ GENERATOR_VERSION = 1
 """Raised whenever the same seed would give other videos or questions."""
 SHORTCUT_STRENGTH = 0.85
 """Share of `demo-shortcut`'s training questions whose wording is forced to tell on the answer."""
-DEFAULT_COUNTS = {"train": 300, "val": 60, "test": 100}
+DEFAULT_COUNTS = {"train": 600, "val": 60, "test": 100}
 
 Row = dict[str, object]
 

@@ -90,32 +90,36 @@ def _pick(
 
 
 def _core_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
-    found = [
-        Fact(type="color", blanks={"x": e.thing.shape}, answer=e.thing.color, evidence=(e,))
-        for e in _pick(rng, scene.events, 4)
+    """Colour and shape of every event's thing, and what is there and what is not, as often."""
+    return [
+        *(
+            Fact(type="color", blanks={"x": e.thing.shape}, answer=e.thing.color, evidence=(e,))
+            for e in scene.events
+        ),
+        *(
+            Fact(type="shape", blanks={"x": e.thing.color}, answer=e.thing.shape, evidence=(e,))
+            for e in scene.events
+        ),
+        *_existence_facts(rng, scene),
     ]
-    found += [
-        Fact(type="shape", blanks={"x": e.thing.color}, answer=e.thing.shape, evidence=(e,))
-        for e in _pick(rng, scene.events, 4)
-    ]
-    there = _pick(rng, scene.events, 2)
+
+
+def _existence_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
+    """One shape and one colour that are there, one of each that are not."""
     shown = scene.things
+    there = _pick(rng, scene.events, 2)
     gone_shape = str(rng.choice([s for s in SHAPES if all(s != t.shape for t in shown)]))
     gone_color = str(rng.choice([c for c in COLORS if all(c != t.color for t in shown)]))
-    found += [
-        Fact(
-            type="existence", blanks={"x": there[0].thing.shape}, answer="yes", evidence=(there[0],)
-        ),
-        Fact(type="existence", blanks={"x": gone_shape}, answer="no", evidence=()),
-        Fact(
-            type="existence",
-            blanks={"x": f"{there[1].thing.color} object"},
-            answer="yes",
-            evidence=(there[1],),
-        ),
-        Fact(type="existence", blanks={"x": f"{gone_color} object"}, answer="no", evidence=()),
+    asked = (
+        (there[0].thing.shape, "yes", (there[0],)),
+        (gone_shape, "no", ()),
+        (f"{there[1].thing.color} object", "yes", (there[1],)),
+        (f"{gone_color} object", "no", ()),
+    )
+    return [
+        Fact(type="existence", blanks={"x": x}, answer=answer, evidence=evidence)
+        for x, answer, evidence in asked
     ]
-    return found
 
 
 def _pair_facts(rng: np.random.Generator, scene: Scene) -> list[Fact]:
