@@ -1,5 +1,6 @@
 """The command line `videodistill`: parses, calls one step, prints; the only place of its kind."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -346,11 +347,42 @@ def store_verify(
     raise typer.Exit(1 if findings else 0)
 
 
+@store_app.command("export")
+def store_export(
+    path: Annotated[Path, typer.Argument(help="The store's folder.")],
+    target: Annotated[Path, typer.Argument(help="The HDF5 file to write; it must not exist.")],
+    layout: Annotated[
+        str, typer.Option(help="rows (HCRN's: one array and ids) or per-clip (one dataset an id).")
+    ] = "rows",
+    patches: Annotated[
+        bool, typer.Option("--patches", help="Patch features too, not CLS alone.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the size; write nothing.")
+    ] = False,
+) -> None:
+    """Write a store's features as HDF5, as other projects' loaders read them."""
+    from typing import cast
+
+    from cache_schema import open_store
+    from cache_schema.hdf5_export import ExportLayout, export_bytes, export_hdf5
+
+    store, chosen = open_store(path), cast("ExportLayout", layout)
+    size = export_bytes(store, layout=chosen, patches=patches)
+    typer.echo(f"{len(store)} clips, about {size / 1e6:.0f} MB")
+    if not dry_run:
+        export_hdf5(store, target, layout=chosen, patches=patches)
+        typer.echo(f"written to {target}")
+
+
 def main() -> None:
     """Entry point: errors that we raise on purpose are one message and an exit code, no traceback."""
     # Read when torch loads. Threads that wait for work then sleep instead of spinning, which costs
     # little alone and saves a factor beside other jobs on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Where there is no terminal, extraction tells its progress to this log.
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger("extract").setLevel(logging.INFO)
     try:
         app()
     except VideoDistillError as error:

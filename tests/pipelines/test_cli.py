@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 import typer
 
@@ -29,6 +30,7 @@ SURFACE = {
     "data info": {"--seed", "--home"},
     "data make": {"--seed", "--home"},
     "store info": {"--version"},
+    "store export": {"--layout", "--patches", "--dry-run"},
     "store verify": {"--quick"},
 }  # fmt: skip
 
@@ -169,6 +171,13 @@ def test_from_videos_to_a_report(home):
     (store,) = (p.parent for p in (home / "stores" / "custom").glob("*/zarr.json"))
     assert "sound" in run("store", "verify", str(store))
     assert json.loads(run("store", "info", str(store)))["clips"] == 10
+    exported = home / "features.h5"
+    assert "10 clips" in run("store", "export", str(store), str(exported), "--dry-run")
+    assert not exported.exists()
+    run("store", "export", str(store), str(exported))
+    with h5py.File(exported) as file:
+        assert file["cls_features"].shape == (10, 100, 128)
+        assert file.attrs["digest"] in run("store", "info", str(store))
 
     preset = ("--preset", str(home / "tiny.toml"))
     assert "step 4/4" in run("train", "custom", *preset, home=home)
