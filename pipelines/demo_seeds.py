@@ -14,6 +14,7 @@ from pipelines.training import train_all
 from train.evaluation import evaluate_run
 from train.metrics import accuracy, mean_frame_hit
 
+UNIFORM = "uniform"
 LEAST_GAIN = 0.40
 """A seed converged if its core accuracy is this far above uniform sampling's ..."""
 LEAST_HIT = 0.70
@@ -22,6 +23,8 @@ LEAST_HIT = 0.70
 
 def measure_seeds(experiment: Experiment, seeds: int, results: Path) -> str:
     """Train the main run with seeds 1 to `seeds` and uniform sampling once; write the result file.
+
+    Seed 1 and uniform sampling are the demo's own runs; those that are complete are not repeated.
 
     Args:
         experiment: The demo, extracted.
@@ -34,19 +37,19 @@ def measure_seeds(experiment: Experiment, seeds: int, results: Path) -> str:
     store, annotations = experiment.store(), experiment.annotations
     sentences = load_sentences(experiment.store_path, annotations.questions)
     core = [q for q in annotations.questions if tag_of(q, "level") == "core"]
-    main, uniform = experiment.runs[MAIN_RUN], experiment.runs["uniform"]
-    runs = {"uniform": uniform} | {
-        f"seed{seed}": replace(main, seed=seed) for seed in range(1, seeds + 1)
+    main, uniform = experiment.runs[MAIN_RUN], experiment.runs[UNIFORM]
+    runs = {UNIFORM: uniform, MAIN_RUN: main} | {
+        f"{MAIN_RUN}-seed{seed}": replace(main, seed=seed) for seed in range(2, seeds + 1)
     }
-    folder = experiment.workspace.runs / "seeds"
+    folder = experiment.workspace.runs
     train_all(runs, store, annotations.questions, sentences, folder, experiment.console)
     numbers = dict[str, tuple[float, float]]()
     for name in runs:
         found = evaluate_run(folder / name, store, core, sentences)
         numbers[name] = accuracy(found), mean_frame_hit(found, annotations.evidence)
-    least = numbers["uniform"][0] + LEAST_GAIN
+    least = numbers[UNIFORM][0] + LEAST_GAIN
     converged = [
-        n for n, (a, hit) in numbers.items() if n != "uniform" and a >= least and hit >= LEAST_HIT
+        n for n, (a, hit) in numbers.items() if n != UNIFORM and a >= least and hit >= LEAST_HIT
     ]
     line = f"{len(converged)} of {seeds} seeds converged"
     date = datetime.now(UTC).date().isoformat()
@@ -61,7 +64,7 @@ def _page(
     line: str, numbers: Mapping[str, tuple[float, float]], converged: list[str], about: str
 ) -> str:
     rows = "\n".join(
-        f"| {name} | {100 * a:.1f} | {hit:.2f} | {'-' if name == 'uniform' else name in converged} |"
+        f"| {name} | {100 * a:.1f} | {hit:.2f} | {'-' if name == UNIFORM else name in converged} |"
         for name, (a, hit) in numbers.items()
     )
     return (

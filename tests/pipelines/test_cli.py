@@ -192,7 +192,7 @@ def test_from_videos_to_a_report(home):
     assert set(summary["accuracy"]) == {
         "videodistill", "uniform", "language_only", "mean_frame", "majority"
     }  # fmt: skip
-    assert summary["questions"]["core"] == 2 * 20
+    assert summary["questions"]["core"] == 2 * 22
     assert set(summary["seconds"]) == {"extract", "train", "evaluate"}
     assert summary["identity"]["name"] == store.name
 

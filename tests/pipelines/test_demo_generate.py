@@ -66,7 +66,7 @@ def test_the_adapter_reads_what_was_written(demo):
         "train-0000", "train-0001", "train-0002", "val-0000", "test-0000"
     ]  # fmt: skip
     assert all(clip.path.is_file() for clip in read.clips)
-    assert len(read.questions) == 5 * 20
+    assert len(read.questions) == 5 * 22
     assert {q.split for q in read.questions} == {"train", "val", "test"}
     assert set(read.evidence) == {q.question_id for q in read.questions}
     assert seed_of(demo) == 7
