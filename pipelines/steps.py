@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -272,7 +272,7 @@ def report(experiment: Experiment) -> Path:
     write_report(
         page,
         title=f"VideoDistill on {space.dataset.name}",
-        about=(space.dataset.about, *_about(space)),
+        about=_about(space),
         summary=json.loads(numbers.read_text()),
         runs={name: experiment.run_dir(name) for name in experiment.runs},
         predictions=experiment.run_dir(MAIN_RUN) / PREDICTIONS,
@@ -283,17 +283,20 @@ def report(experiment: Experiment) -> Path:
     return page
 
 
-def _about(space: Workspace) -> Iterator[str]:
-    if space.dataset.folder == "demo":
-        yield (
+def _about(space: Workspace) -> tuple[str, ...]:
+    if space.dataset.folder != "demo":
+        return (space.dataset.about,)
+    return (
+        (
             "Every video is rendered: 40 to 90 seconds of drifting grey clutter, and five events of 3 to 5 "
             "percent of the frames each, in which a coloured shape does something, perhaps beside another. "
             "Every question is about one or two of these events, so most frames are of no use to it."
-        )
-        yield (
-            "Core questions ask for a colour, a shape, or whether something appears. Hard ones, after "
-            "AGQA's types, ask about relations, actions, order and duration; no single frame answers them."
-        )
+        ),
+        (
+            "Core questions ask for a colour, a shape, or whether something appears. Hard ones, after AGQA's "
+            "types, ask about combinations, relations, actions, order and duration."
+        ),
+    )
 
 
 def _evaluated_files(experiment: Experiment) -> list[Path]:
