@@ -177,7 +177,6 @@ def extract(
         say(f"extract: encoded {encoded} distinct questions")
     if not plan.pending and not encoded:
         say(f"extract: {store} holds all that can be had; nothing to do")
-    say(f"extract: {tally}")
     for failure in tally.failures:
         say(f"  failed: {failure.clip_id}: {failure.reason}: {failure.detail}")
     return tally
