@@ -260,7 +260,7 @@ def demo_encoder(
         typer.Option(help="Where weights and card go; by default over the shipped ones."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps, for a quick try.")
+        int | None, typer.Option(min=8, help="Training steps, for a quick try.")
     ] = None,
 ) -> None:
     """Train the demo's small CLIP anew on renders that share no seed with any data set."""
@@ -269,7 +269,10 @@ def demo_encoder(
     from pipelines.datasets.demo.encoder_files import ENCODER_DIR
     from pipelines.datasets.demo.encoder_training import EncoderTraining, train_encoder
 
-    config = EncoderTraining() if steps is None else replace(EncoderTraining(), steps=steps)
+    config = EncoderTraining()
+    if steps is not None:
+        warm_up = max(2, steps * config.warm_up // config.steps)
+        config = replace(config, steps=steps, warm_up=warm_up)
     target = folder or ENCODER_DIR
     target.mkdir(parents=True, exist_ok=True)
     for name, value in train_encoder(config, target, typer.echo).items():

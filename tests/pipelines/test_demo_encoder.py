@@ -79,9 +79,15 @@ def test_with_one_match_each_the_loss_is_clips():
     torch.testing.assert_close(found, sum(both) / 2)
 
 
+@pytest.mark.parametrize("warm_up", [1, 8])
+def test_a_schedule_that_cannot_be_is_refused(warm_up):
+    with pytest.raises(ValueError, match="warm_up"):
+        EncoderTraining(steps=8, warm_up=warm_up)
+
+
 def test_the_script_trains_and_writes_weights_and_card(tmp_path):
     lines = []
-    config = EncoderTraining(scenes=4, held_out_scenes=2, steps=3, batch=8, warm_up=1)
+    config = EncoderTraining(scenes=4, held_out_scenes=2, steps=8, batch=8, warm_up=2)
     accuracy = train_encoder(config, tmp_path, lines.append)
     assert (tmp_path / WEIGHTS_PATH.name).stat().st_size == pytest.approx(
         WEIGHTS_PATH.stat().st_size, rel=0.01

@@ -39,6 +39,10 @@ class EncoderTraining:
     warm_up: int = 150
     weight_decay: float = 0.05
 
+    def __post_init__(self) -> None:
+        if not 2 <= self.warm_up < self.steps:
+            raise ValueError(f"warm_up is {self.warm_up}, must be in [2, steps={self.steps})")
+
 
 @dataclass(frozen=True, slots=True)
 class Renders:
