@@ -169,7 +169,7 @@ def train_encoder(
             model.logit_scale.clamp_(max=float(np.log(100)))
         if step % 50 == 0 or step == config.steps - 1:
             left = (time.monotonic() - started) / (step + 1) * (config.steps - step - 1)
-            report(f"step {step:5d}  loss {float(loss):.4f}  about {left:.0f} s left")
+            report(f"step {step:5d}  loss {loss.item():.4f}  about {left:.0f} s left")
     held_out = render_moments(config.seed, config.scenes, config.held_out_scenes, size)
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS_PATH.name)
