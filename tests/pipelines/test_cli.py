@@ -169,7 +169,14 @@ def test_from_videos_to_a_report(home):
     assert "0 extracted, 0 failed, 11 skipped (1 failed earlier)" in again
 
     (store,) = (p.parent for p in (home / "stores" / "custom").glob("*/zarr.json"))
-    assert "sound" in run("store", "verify", str(store))
+    assert "sound, 0 notices" in run("store", "verify", str(store))
+    (store / "seg-000000" / "patch" / ".tmp-left-by-a-kill").touch()
+    assert "sound, 1 notices" in run("store", "verify", str(store))
+    damaged = store / "seg-000000" / "patch" / "c.0.0.0.0"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
+    assert "c.0.0.0.0" in run("store", "verify", str(store), code=1)
+    damaged.write_bytes(whole)
     assert json.loads(run("store", "info", str(store)))["clips"] == 10
     exported = home / "features.h5"
     assert "10 clips" in run("store", "export", str(store), str(exported), "--dry-run")
