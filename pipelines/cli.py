@@ -136,7 +136,7 @@ def extract(
     from pipelines.workspace import Workspace
 
     space = Workspace(home=home, dataset=find(dataset), seed=seed)
-    if space.dataset.folder == "demo":
+    if space.dataset.folder == "demo" and not dry_run:
         steps.make_data(space, typer.echo)
     annotations = steps.annotations_with_videos(space)
     spec = encoder_spec(space.dataset, model, weights, model_config, precision)
@@ -219,18 +219,16 @@ def report(
 def demo(seed: Seed = 1, home: Home = Path()) -> None:
     """All steps on rendered videos: data, extract, train, evaluate, report. Skips what is done."""
     from pipelines import steps
-    from pipelines.datasets.registry import find
     from pipelines.encoders import encoder_spec
     from pipelines.summary import summary_table
-    from pipelines.workspace import Workspace
 
-    space = Workspace(home=home, dataset=find("demo"), seed=seed)
+    experiment = _experiment("demo", seed, home)
+    space = experiment.workspace
     steps.make_data(space, typer.echo)
-    annotations = steps.annotations_with_videos(space)
-    tally = steps.extract(space, annotations, encoder_spec(space.dataset), typer.echo)
+    spec = encoder_spec(space.dataset)
+    tally = steps.extract(space, experiment.annotations, spec, typer.echo)
     if tally.exit_code:
         raise typer.Exit(tally.exit_code)
-    experiment = _experiment("demo", seed, home)
     steps.train(experiment)
     summary = steps.evaluate(experiment)
     page = steps.report(experiment)

@@ -22,6 +22,11 @@ def timed(runs: Path, step: str) -> Iterator[None]:
     """Record the wall-clock seconds of a step that did work; a failed step records nothing."""
     started = time.monotonic()
     yield
-    seconds = read_durations(runs) | {step: round(time.monotonic() - started, 1)}
+    record_duration(runs, step, time.monotonic() - started)
+
+
+def record_duration(runs: Path, step: str, taken: float) -> None:
+    """Keep the seconds of a step of which only its end tells whether it did work."""
+    seconds = read_durations(runs) | {step: round(taken, 1)}
     runs.mkdir(parents=True, exist_ok=True)
     replace_file(runs / FILE_NAME, (json.dumps(seconds, indent=2) + "\n").encode())

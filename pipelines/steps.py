@@ -2,8 +2,8 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import cast, get_args
@@ -20,7 +20,7 @@ from extract.progress import describe, progress_for
 from extract.tally import Tally
 from pipelines.datasets.demo.generate import generate
 from pipelines.datasets.registry import Annotations, require_videos
-from pipelines.durations import read_durations, timed
+from pipelines.durations import read_durations, record_duration, timed
 from pipelines.encoders import DEFAULT_FRAMES, store_of
 from pipelines.presets import preset_path, read_runs
 from pipelines.reporting import write_report
@@ -105,10 +105,11 @@ def make_data(space: Workspace, say: Callable[[str], None]) -> None:
         if done % _VIDEOS_PER_LINE == 0 or done == total:
             say(f"data: rendered {done} of {total} videos")
 
-    complete = (space.data / "dataset.json").is_file()
-    with nullcontext() if complete else timed(space.runs, "generate"):
-        made = generate(space.data, space.seed, on_video=on_video)
-    if not made.rendered:
+    started = time.monotonic()
+    made = generate(space.data, space.seed, on_video=on_video)
+    if made.rendered:
+        record_duration(space.runs, "generate", time.monotonic() - started)
+    else:
         say(f"data: {made.kept} videos are in {space.data}; nothing to do")
 
 
@@ -156,26 +157,26 @@ def extract(
     """
     if backend not in get_args(Backend):
         raise InputError(f"--backend is {backend!r}; it can be {' or '.join(get_args(Backend))}.")
-    store, clips = store_of(space, spec, frames), annotations.clips
-    plan = plan_extraction(clips, store, spec, frames=frames, retry_failed=retry_failed)
+    store = store_of(space, spec, frames)
     space.stores.mkdir(parents=True, exist_ok=True)
-    with timed(space.runs, "extract") if plan.pending else nullcontext():
-        tally = run_extraction(
-            clips,
-            store,
-            spec,
-            frames=frames,
-            workers=workers,
-            retry_failed=retry_failed,
-            progress=progress_for(sys.stderr),
-            options=JobOptions(
-                root=space.data, backend=cast("Backend", backend), scheduler=scheduler
-            ),
-        )
-        encoded = encode_sentences(spec, store, annotations.questions)
+    started = time.monotonic()
+    tally = run_extraction(
+        annotations.clips,
+        store,
+        spec,
+        frames=frames,
+        workers=workers,
+        retry_failed=retry_failed,
+        progress=progress_for(sys.stderr),
+        options=JobOptions(root=space.data, backend=cast("Backend", backend), scheduler=scheduler),
+    )
+    encoded = encode_sentences(spec, store, annotations.questions)
     if encoded:
         say(f"extract: encoded {encoded} distinct questions")
-    if not plan.pending and not encoded:
+    tried = tally.ok + tally.failed + tally.left
+    if tried:
+        record_duration(space.runs, "extract", time.monotonic() - started)
+    elif not encoded:
         say(f"extract: {store} holds all that can be had; nothing to do")
     for failure in tally.failures:
         say(f"  failed: {failure.clip_id}: {failure.reason}: {failure.detail}")

@@ -43,18 +43,24 @@ class Evaluated:
     """Predictions of the untrained main run, for its frames only; None where there is no sampler."""
 
 
-def tag_of(question: Question, kind: str) -> str | None:
-    """The value of a question's first tag of a kind: `tag_of(q, "type")` is `color`."""
+def tags_of(question: Question, kind: str) -> list[str]:
+    """The values of a question's tags of a kind; AGQA's questions may have several types."""
     prefix = f"{kind}:"
-    return next((tag.removeprefix(prefix) for tag in question.tags if tag.startswith(prefix)), None)
+    return [tag.removeprefix(prefix) for tag in question.tags if tag.startswith(prefix)]
+
+
+def tag_of(question: Question, kind: str) -> str | None:
+    """The first of `tags_of`: `tag_of(q, "type")` is `color`."""
+    return next(iter(tags_of(question, kind)), None)
 
 
 def summarise(evaluated: Evaluated) -> Summary:
     """Accuracy and frame hit on the core types, on the hard ones, and per type.
 
-    A data set whose questions have no level counts as core throughout. Frame hit is the mean share
-    of a question's selected frames whose presentation time lies in its evidence; questions without
-    evidence (an absence) do not count, and methods that select no frames have none.
+    A data set whose questions have no level counts as core throughout; a question counts in each of
+    its types. Frame hit is the mean share of a question's selected frames whose presentation time
+    lies in its evidence; questions without evidence (an absence) do not count, and methods that
+    select no frames have none.
 
     Returns:
         The tree under `accuracy`, `frame_hit`, `hard`, `per_type` and `questions`.
@@ -63,7 +69,8 @@ def summarise(evaluated: Evaluated) -> Summary:
     by_type: dict[str, list[Question]] = {}
     for question in evaluated.questions:
         by_level[tag_of(question, "level") or "core"].append(question)
-        by_type.setdefault(tag_of(question, "type") or "all", []).append(question)
+        for name in tags_of(question, "type") or ["all"]:
+            by_type.setdefault(name, []).append(question)
     core, hard = (_scores(evaluated, by_level[level]) for level in ("core", "hard"))
     return {
         **core,

@@ -127,6 +127,11 @@ def test_a_data_set_that_is_not_there_says_what_to_put_where(tmp_path):
     assert "Charades" in printed
 
 
+def test_a_dry_run_of_the_demo_renders_nothing(tmp_path):
+    run("extract", "demo", "--dry-run", home=tmp_path, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_without_a_store_says_what_to_run(tmp_path):
     assert "make extract DATASET=custom" in run("train", "custom", home=tmp_path, code=2)
 

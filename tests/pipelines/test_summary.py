@@ -67,6 +67,30 @@ def test_types_know_their_level(summary):
     assert kinds == {"color": ("core", 2), "order": ("hard", 1)}
 
 
+def test_a_question_counts_in_each_of_its_types():
+    both = Question(
+        question_id="q0",
+        clip_id="c",
+        question="?",
+        answer="a",
+        split="test",
+        tags=("type:exists", "type:sequencing"),
+    )
+    found = summarise(
+        Evaluated(
+            questions=[both],
+            evidence={},
+            answers={"main": [_answer(0, right=True)]},
+            at_init=None,
+        )
+    )
+    assert {name: t["questions"] for name, t in found["per_type"].items()} == {
+        "exists": 1,
+        "sequencing": 1,
+    }
+    assert found["questions"]["core"] == 1
+
+
 def test_without_levels_everything_is_core_and_nothing_is_not_a_number():
     found = summarise(
         Evaluated(

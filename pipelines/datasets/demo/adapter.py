@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from cache_schema import Clip, Question
-from cache_schema.errors import InputError, Problem, SchemaError
+from cache_schema.errors import Problem, SchemaError
 from pipelines.datasets.demo.generate import video_path
 from pipelines.datasets.json_lines import read_rows
 from pipelines.datasets.registry import Annotations, Dataset, Spans
@@ -66,20 +66,6 @@ def _spans(path: Path, question_id: str, value: object) -> Spans:
                 problem = Problem(f"{question_id}.spans", f"{item!r} is not [start_s, end_s]")
                 raise SchemaError(str(path), [problem])
     return spans
-
-
-def seed_of(root: Path) -> int:
-    """The seed that a demo folder was generated from.
-
-    Raises:
-        InputError: The folder holds no complete demo data set.
-    """
-    import json
-
-    path = root / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"There is no demo data set at {root}: `make data` renders it.")
-    return int(json.loads(path.read_text())["seed"])
 
 
 _WANTED = "The demo's videos are rendered, not downloaded: `videodistill data make demo` writes them to {root}."
