@@ -37,7 +37,11 @@ _RULES: Final[Mapping[str, Rule]] = {
     "source_digest": field_rules.text(empty=True, pattern="[0-9a-f]{32}"),
     "backend": field_rules.text(longest=100, empty=True),
     "flags": field_rules.sequence(field_rules.text(longest=LONGEST_DETAIL)),
+    "start_s": field_rules.optional(field_rules.number(least=0.0)),
+    "end_s": field_rules.optional(field_rules.number(above=0.0)),
 }
+_UNBOUNDED: Final[Mapping[str, object]] = {"start_s": None, "end_s": None}
+"""What a record without these fields means: the clip is its whole video."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -73,13 +77,21 @@ class ClipOutcome:
     """Decoder and its version, such as ``pyav 18.1.0``."""
     flags: tuple[str, ...] = ()
     """Remarks that are no failure, one line each: ``decoded 68 of 310 declared frames``."""
+    start_s: float | None = None
+    """Begin of the clip in its video, in seconds; None for the video's begin."""
+    end_s: float | None = None
+    """End of the clip in its video, in seconds, not included; None for the video's end."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", one_line(self.detail))
         object.__setattr__(self, "flags", tuple(one_line(flag) for flag in self.flags))
-        problems = check_fields(self.to_json(), _RULES)
+        problems = check_fields({**_UNBOUNDED, **self.to_json()}, _RULES)
         if not problems:
-            problems = [*self._frame_problems(), *self._status_problems()]
+            problems = [
+                *self._frame_problems(),
+                *self._source_problems(),
+                *self._status_problems(),
+            ]
         if problems:
             raise SchemaError(f"outcome of clip {self.clip_id!r}", problems)
         object.__setattr__(self, "status", Status(self.status))
@@ -98,9 +110,11 @@ class ClipOutcome:
         return hash((self.clip_id, self.status, self.reason, self.source_digest))
 
     def to_json(self) -> dict[str, object]:
-        """Returns the outcome as plain JSON values, sharing no state with it."""
+        """Returns plain JSON values, sharing no state with it; bounds that are None are left out."""
         values: dict[str, object] = {
-            field.name: getattr(self, field.name) for field in fields(self)
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in _UNBOUNDED or getattr(self, field.name) is not None
         }
         for name in ("frame_index", "frame_time"):
             if values[name] is not None:
@@ -120,7 +134,7 @@ class ClipOutcome:
             raise SchemaError(
                 "clip outcome", [("", f"is {type(document).__name__}, not an object")]
             )
-        problems = check_fields(document, _RULES)
+        problems = check_fields({**_UNBOUNDED, **document}, _RULES)
         if problems:
             raise SchemaError(f"outcome of clip {document.get('clip_id')!r}", problems)
         return cls(**document)
@@ -139,8 +153,14 @@ class ClipOutcome:
             if not 1 <= self.distinct_frames <= len(index):
                 what = f"is {self.distinct_frames}, outside 1 to {len(index)}"
                 problems.append(Problem("distinct_frames", what))
+        return problems
+
+    def _source_problems(self) -> list[Problem]:
+        problems = []
         if self.source_path and (escape := escape_problem(self.source_path)) is not None:
             problems.append(Problem("source_path", escape))
+        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
+            problems.append(Problem("end_s", f"is {self.end_s}, not after start_s {self.start_s}"))
         return problems
 
     def _status_problems(self) -> list[Problem]:

@@ -61,6 +61,11 @@ def test_foreign_text_becomes_one_short_line() -> None:
         ({"source_digest": "xyz"}, "source_digest"),
         ({"source_bytes": -1}, "source_bytes"),
         ({"clip_id": "a\tb"}, "clip_id"),
+        ({"start_s": -0.5}, "start_s"),
+        ({"start_s": "1"}, "start_s"),
+        ({"end_s": 0.0}, "end_s"),
+        ({"end_s": float("inf")}, "end_s"),
+        ({"start_s": 2.0, "end_s": 2.0}, "end_s"),
     ],
 )
 def test_broken_outcomes_are_refused(
@@ -86,3 +91,15 @@ def test_other_json_is_no_outcome(ok_outcome: Make) -> None:
     with pytest.raises(SchemaError) as caught:
         ClipOutcome.from_json(document)
     assert {path for path, _ in caught.value.problems} == {"backend", "colour"}
+
+
+def test_bounds_are_kept_and_absent_ones_leave_no_trace(ok_outcome: Make) -> None:
+    whole = ok_outcome("c").to_json()
+    assert not {"start_s", "end_s"} & whole.keys()
+    for bounds in ({"start_s": 1.5}, {"end_s": 4.0}, {"start_s": 0.0, "end_s": 4.0}):
+        outcome = ok_outcome("c", **bounds)
+        assert outcome.to_json() == whole | bounds
+        assert ClipOutcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+        assert outcome != ok_outcome("c")
+    row = {"start_s": None, "end_s": None}
+    assert ClipOutcome.from_json(whole | row) == ok_outcome("c")
