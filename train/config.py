@@ -12,6 +12,8 @@ from cache_schema.errors import InputError
 from train.features import VisualInput
 from train.model.attention import AttentionKernel
 from train.model.frame_sampling_block import SkipForm
+from train.model.fusion import Fusion
+from train.model.space_time import SpaceTime
 from train.model.sparse_sampling import Draws
 
 Method = Literal["videodistill", "mean_frame", "single_random_frame"]
@@ -105,7 +107,7 @@ class ModelConfig(_Strict):
     sampling_blocks: int = 3
     """L, the FS-Blocks (paper: 3)."""
     refinement_blocks: int = 2
-    """The VR-Blocks (paper: silent)."""
+    """The VR-Blocks (paper: silent), or the transformer's layers (Table 4 (d): 3)."""
     heads: int = 8
     """Attention and gate heads; must divide the feature width (paper: silent)."""
     mlp_ratio: int = 4
@@ -114,6 +116,14 @@ class ModelConfig(_Strict):
     """`learned` is the paper's; the others are its question-blind rivals."""
     draws: Draws = "independent"
     """`independent` is Eq. 4-5 to the letter; `without_replacement` never picks a frame twice."""
+    selection: Literal["hard", "soft"] = "hard"
+    """`hard` is Eq. 5-6; `soft` reads the weighted sums of all frames (Table 4 (c))."""
+    fusion: Fusion = "la_gate"
+    """How text acts on vision in both modules; `v2t` and `t2v` are cross-attention (Table 4 (e))."""
+    refinement: Literal["gated", "transformer"] = "gated"
+    """The paper's VR-Blocks, or the plain transformer that replaces them (Table 4 (a), (d))."""
+    space_time: SpaceTime = "frozen"
+    """The space-time layer of a VR-Block (paper: "any existing")."""
     skip: SkipForm = "frozen"
     """Where the FS-Block's residual starts: the block's input, or the gate's output."""
     gate_init: Literal["identity", "random"] = "identity"
@@ -141,6 +151,11 @@ class ModelConfig(_Strict):
         self._check_types()
         for name in ("selected", "sampling_blocks", "refinement_blocks", "heads", "mlp_ratio"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require(
+            "selection",
+            self.selection == "hard" or self.sampler == "learned",
+            "hard but for sampler='learned'",
+        )
         self._require("sampler_gain", self.sampler_gain > 0, "above 0")
         self._require("head_dropout", 0 <= self.head_dropout < 1, "in [0, 1)")
 

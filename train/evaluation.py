@@ -43,8 +43,15 @@ class Predictor:
         self._vocabulary = vocabulary
         self._keep_logits = keep_logits
         self._batches = evaluation_batches(questions.clip_of_question, config.evaluation_questions)
+        is_videodistill = config.method == "videodistill"
+        # A weighted sum of all frames needs all frames; every other model needs K of them, or none.
+        self._lazy = is_videodistill and config.model.selection == "hard"
         self._loader = BatchLoader(
-            questions, reader, clips=config.evaluation_questions, read_ahead=1, patches=False
+            questions,
+            reader,
+            clips=config.evaluation_questions,
+            read_ahead=1,
+            patches=is_videodistill and not self._lazy,
         )
 
     @torch.inference_mode()
@@ -69,7 +76,7 @@ class Predictor:
         batch = self._loader.read(rows).to(device)
         asked = (batch.cls, batch.text, batch.clip_of_question)
         with autocast(self._config):
-            if isinstance(model, VideoDistill):
+            if self._lazy and isinstance(model, VideoDistill):
                 index_QK = model.choose_frames(*asked, tau=self._config.tau_end).frame_index
                 patches = self._reader.read_patches(
                     [self._questions.questions[row].clip_id for row in rows],
@@ -78,7 +85,9 @@ class Predictor:
                 selected_QKPD = torch.from_numpy(patches).to(device)
                 logit_QA = model.answer(selected_QKPD, batch.text, index_QK)
             else:
-                logit_QA, index_QK, _ = model(asked[0], batch.patch, *asked[1:])
+                logit_QA, index_QK, _ = model(
+                    asked[0], batch.patch, *asked[1:], tau=self._config.tau_end
+                )
         return logit_QA.float().cpu(), index_QK.cpu()
 
     def _prediction(self, row: int, logit_A: Tensor, index_K: Tensor) -> Prediction:

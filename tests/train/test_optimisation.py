@@ -39,7 +39,7 @@ def test_only_matrices_decay():
     assert "sampler.w_s.weight" in decayed_names
     assert all(name.endswith("weight") for name in decayed_names)
     assert {
-        "refinement.temporal_embedding",
+        "refinement.tokens.temporal_embedding",
         "sampler.w_s.bias",
         "refinement.norm.weight",
     } <= kept_names

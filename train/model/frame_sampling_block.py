@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from train.model.attention import AttentionKernel, MultiHeadAttention
-from train.model.la_gate import LAGate
+from train.model.fusion import Fusion, build_fusion
 from train.model.mlp import MLP
 
 SkipForm = Literal["frozen", "chained"]
@@ -35,12 +35,13 @@ class FrameSamplingBlock(nn.Module):
         *,
         mlp_ratio: int = 4,
         skip: SkipForm = "frozen",
+        fusion: Fusion = "la_gate",
         kernel: AttentionKernel = "auto",
     ) -> None:
         super().__init__()
         self.skip: SkipForm = skip
         self.norm_gate = nn.LayerNorm(dim)
-        self.gate = LAGate(dim, heads)
+        self.gate = build_fusion(fusion, dim, heads, kernel)
         self.norm_attention = nn.LayerNorm(dim)
         self.attention = MultiHeadAttention(dim, heads, kernel)
         self.norm_mlp = nn.LayerNorm(dim)

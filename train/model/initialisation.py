@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from train.config import ModelConfig
+from train.model.cross_attention import CrossAttention
 from train.model.frame_sampling_block import FrameSamplingBlock
 from train.model.la_gate import LAGate
 from train.model.sparse_sampling import SparseSampling
+from train.model.timesformer_block import TimeSformerBlock
 
 if TYPE_CHECKING:
     from train.model.video_distill import VideoDistill
@@ -25,10 +27,12 @@ _SELF_FOCUS = 2.0  # how much sharper than usual frames first attend to their li
 def initialise(model: "VideoDistill", config: ModelConfig) -> None:
     """Set every weight: Xavier for linears, small normal for embeddings, then the named options.
 
-    - `gate_init="identity"`: $w_q = w_k = I$ in every LA-Gate, so that the first similarities are
-      those the frozen encoder was trained for.
+    - `gate_init="identity"`: $w_q = w_k = I$ in every LA-Gate (and its rivals), so that the first
+      similarities are those the frozen encoder was trained for.
     - the text linear, where there is one, starts as the identity map.
-    - `sampler_init="clip_prior"`: see `apply_clip_prior`.
+    - `sampler_init="clip_prior"`: see `apply_clip_prior`. It works through the gate's cosine, so a
+      sampler built on cross-attention starts without it.
+    - TimeSformer's extra linear map starts at zero, as in the original.
     """
     for name, parameter in model.named_parameters():
         if name.endswith("_embedding"):
@@ -41,10 +45,14 @@ def initialise(model: "VideoDistill", config: ModelConfig) -> None:
         nn.init.eye_(model.text.weight)
     if config.gate_init == "identity":
         for module in model.modules():
-            if isinstance(module, LAGate):
+            if isinstance(module, LAGate | CrossAttention):
                 nn.init.eye_(module.w_q.weight)
                 nn.init.eye_(module.w_k.weight)
-    if isinstance(model.sampler, SparseSampling) and config.sampler_init == "clip_prior":
+    for module in model.modules():
+        if isinstance(module, TimeSformerBlock):
+            nn.init.zeros_(module.time_fc.weight)
+    has_prior = config.sampler_init == "clip_prior" and config.fusion == "la_gate"
+    if isinstance(model.sampler, SparseSampling) and has_prior:
         apply_clip_prior(model.sampler, config.sampler_gain)
 
 
@@ -68,9 +76,10 @@ def apply_clip_prior(sampler: SparseSampling, gain: float) -> None:
     dim = sampler.temporal_embedding.shape[1]
     strength = _PRIOR_STRENGTH * dim**0.5
     direction_D = torch.sign(torch.randn(dim)) * dim**-0.5
-    block.gate.w_v.weight.mul_(_QUIET)
-    block.gate.w_v.bias.copy_(direction_D * strength)
-    nn.init.eye_(block.gate.w_o.weight)
+    gate = cast("LAGate", block.gate)
+    gate.w_v.weight.mul_(_QUIET)
+    gate.w_v.bias.copy_(direction_D * strength)
+    nn.init.eye_(gate.w_o.weight)
     if block.skip == "frozen":
         eye = torch.eye(dim)
         block.attention.qkv.weight.copy_(torch.cat([eye * _SELF_FOCUS, eye, eye]))

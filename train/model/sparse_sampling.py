@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from train.model.attention import AttentionKernel
 from train.model.frame_policy import FrameChoice
 from train.model.frame_sampling_block import FrameSamplingBlock, SkipForm
+from train.model.fusion import Fusion
 
 Draws = Literal["independent", "without_replacement"]
 
@@ -47,13 +48,16 @@ class SparseSampling(nn.Module):
         mlp_ratio: int = 4,
         skip: SkipForm = "frozen",
         draws: Draws = "independent",
+        fusion: Fusion = "la_gate",
         kernel: AttentionKernel = "auto",
     ) -> None:
         super().__init__()
         self.draws: Draws = draws
         self.temporal_embedding = nn.Parameter(torch.zeros(frames, dim))
         self.blocks = nn.ModuleList(
-            FrameSamplingBlock(dim, heads, mlp_ratio=mlp_ratio, skip=skip, kernel=kernel)
+            FrameSamplingBlock(
+                dim, heads, mlp_ratio=mlp_ratio, skip=skip, fusion=fusion, kernel=kernel
+            )
             for _ in range(blocks)
         )
         self.w_s = nn.Linear(dim, selected)

@@ -6,12 +6,15 @@ Shapes: C = clips, Q = questions, N = frames, K = selected, P = patches, D = wid
 from typing import NamedTuple
 
 import torch
+from einops import einsum
 from torch import Tensor, nn
 
 from train.config import FeatureSizes, ModelConfig
 from train.model.answer_head import AnswerHead
 from train.model.frame_policy import FrameChoice, RandomPolicy, UniformPolicy
+from train.model.fusion_transformer import FusionTransformer
 from train.model.initialisation import initialise
+from train.model.patch_tokens import PatchTokens
 from train.model.refinement import VisionRefinement
 from train.model.selection import select_patches
 from train.model.sparse_sampling import SparseSampling
@@ -44,18 +47,8 @@ class VideoDistill(nn.Module):
         self.standardise = Standardisation(sizes.dim)
         self.text = nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
         self.sampler = _build_sampler(config, sizes)
-        self.refinement = VisionRefinement(
-            sizes.dim,
-            config.heads,
-            sizes.frames,
-            sizes.patches,
-            config.refinement_blocks,
-            mlp_ratio=config.mlp_ratio,
-            temporal=config.temporal_on_selected,
-            spatial=config.spatial_on_patches,
-            final_norm=config.refinement_final_norm,
-            kernel=config.attention,
-        )
+        self.soft = config.selection == "soft"
+        self.refinement = _build_refinement(config, sizes)
         self.head = AnswerHead(sizes.dim, answers, config.head_dropout)
         initialise(self, config)
 
@@ -75,6 +68,14 @@ class VideoDistill(nn.Module):
             v_cls_CND, t_QD, clip_of_question_Q, tau=tau, generator=generator
         )
         return choice
+
+    def select(self, choice: FrameChoice, patch_CNPD: Tensor, clip_of_question_Q: Tensor) -> Tensor:
+        """Eq. 6, or the weighted sums of all frames that Table 4 (c) puts in its place."""
+        if self.soft:
+            weight_QKN = choice.y_soft
+            patch_QNPD = patch_CNPD[clip_of_question_Q].to(weight_QKN.dtype)
+            return einsum(weight_QKN, patch_QNPD, "q k n, q n p d -> q k p d")
+        return select_patches(choice.y_soft, choice.frame_index, patch_CNPD, clip_of_question_Q)
 
     def answer(self, selected_QKPD: Tensor, t_cls_QD: Tensor, index_QK: Tensor) -> Tensor:
         """Section 3.4 and the head: logits [Q, A] from the patches of the K selected frames."""
@@ -97,9 +98,7 @@ class VideoDistill(nn.Module):
         choice = self.choose_frames(
             cls_CND, t_cls_QD, clip_of_question_Q, tau=tau, generator=generator
         )
-        selected_QKPD = select_patches(
-            choice.y_soft, choice.frame_index, patch_CNPD, clip_of_question_Q
-        )
+        selected_QKPD = self.select(choice, patch_CNPD, clip_of_question_Q)
         logit_QA = self.answer(selected_QKPD, t_cls_QD, choice.frame_index)
         return Answering(logit_QA, choice.frame_index, choice.y_soft)
 
@@ -119,5 +118,38 @@ def _build_sampler(config: ModelConfig, sizes: FeatureSizes) -> nn.Module:
         mlp_ratio=config.mlp_ratio,
         skip=config.skip,
         draws=config.draws,
+        fusion=config.fusion,
+        kernel=config.attention,
+    )
+
+
+def _build_refinement(config: ModelConfig, sizes: FeatureSizes) -> nn.Module:
+    """Return the vision refinement of Section 3.4, or what replaces it in Table 4 (a) and (d)."""
+    tokens = PatchTokens(
+        sizes.dim,
+        sizes.frames,
+        sizes.patches,
+        temporal=config.temporal_on_selected,
+        spatial=config.spatial_on_patches,
+    )
+    if config.refinement == "transformer":
+        return FusionTransformer(
+            tokens,
+            sizes.dim,
+            config.heads,
+            config.refinement_blocks,
+            mlp_ratio=config.mlp_ratio,
+            final_norm=config.refinement_final_norm,
+            kernel=config.attention,
+        )
+    return VisionRefinement(
+        tokens,
+        sizes.dim,
+        config.heads,
+        config.refinement_blocks,
+        mlp_ratio=config.mlp_ratio,
+        fusion=config.fusion,
+        space_time=config.space_time,
+        final_norm=config.refinement_final_norm,
         kernel=config.attention,
     )

@@ -1,14 +1,16 @@
 import pytest
 import torch
 
+from train.model.patch_tokens import PatchTokens
 from train.model.refinement import VisionRefinement, VisionRefinementBlock
 
 Q, K, N, P, D = 2, 3, 7, 4, 8
 
 
-def build(**options) -> VisionRefinement:
+def build(*, temporal=True, spatial=True, **options) -> VisionRefinement:
     torch.manual_seed(0)
-    module = VisionRefinement(D, 2, N, P, 2, mlp_ratio=2, **options).double()
+    tokens = PatchTokens(D, N, P, temporal=temporal, spatial=spatial)
+    module = VisionRefinement(tokens, D, 2, 2, mlp_ratio=2, **options).double()
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return module.eval()
@@ -28,17 +30,17 @@ def test_equals_gate_and_divided_block_token_by_token(seen):
     module = build()
     patch, t, index = seen
     for q in range(Q):
-        tokens = [module.v_star_embedding]
+        tokens = [module.tokens.v_star_embedding]
         for k in range(K):
             tokens += [
                 patch[q, k, p]
-                + module.temporal_embedding[index[q, k]]
-                + module.spatial_embedding[p]
+                + module.tokens.temporal_embedding[index[q, k]]
+                + module.tokens.spatial_embedding[p]
                 for p in range(P)
             ]
         x = torch.stack(tokens)[None]
         for block in module.blocks:
-            x = block.divided(block.gate(x, t[q : q + 1]), K)
+            x = block.space_time(block.gate(x, t[q : q + 1]), K)
         torch.testing.assert_close(module(patch, t, index)[q], module.norm(x[0, 0]))
 
 
@@ -64,7 +66,7 @@ def test_final_norm_is_optional():
 
 def test_options_that_are_off_leave_no_parameters():
     names = {name for name, _ in build(temporal=False, spatial=False).named_parameters()}
-    assert not {"temporal_embedding", "spatial_embedding"} & names
+    assert not {"tokens.temporal_embedding", "tokens.spatial_embedding"} & names
 
 
 def test_gradients_of_a_block():

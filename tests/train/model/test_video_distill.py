@@ -75,7 +75,7 @@ def test_a_policy_without_weights_trains_the_rest(asked, sampler):
     model = build(sampler=sampler).train()
     model(*asked).logits.square().sum().backward()
     assert not list(model.sampler.parameters())
-    assert model.refinement.v_star_embedding.grad.any()
+    assert model.refinement.tokens.v_star_embedding.grad.any()
 
 
 @pytest.mark.parametrize("selected", [1, N])

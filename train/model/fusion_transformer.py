@@ -1,0 +1,47 @@
+"""Table 4 (a) and (d): what stands in place of vision refinement when it is removed.
+
+Shapes: Q = questions, K = selected frames, P = patches, D = model width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from train.model.attention import AttentionKernel
+from train.model.joint_attention import JointBlock
+from train.model.patch_tokens import PatchTokens
+
+
+class FusionTransformer(nn.Module):
+    """The paper's "3-layer transformer to fuse the vision and language", over [v_*; t_cls].
+
+    The text is a token among the others. Depth and tokens are the paper's words and our reading;
+    nothing more is said.
+    """
+
+    def __init__(
+        self,
+        tokens: PatchTokens,
+        dim: int,
+        heads: int,
+        layers: int,
+        *,
+        mlp_ratio: int = 4,
+        final_norm: bool = True,
+        kernel: AttentionKernel = "auto",
+    ) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.blocks = nn.ModuleList(
+            JointBlock(dim, heads, mlp_ratio=mlp_ratio, kernel=kernel) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dim) if final_norm else nn.Identity()
+
+    def forward(self, patch_QKPD: Tensor, t_QD: Tensor, index_QK: Tensor) -> Tensor:
+        """Return v*_cls [Q, D] from the frames' patches, t_cls and the frames' indices."""
+        frames = patch_QKPD.shape[1]
+        x_QSD = torch.cat([self.tokens(patch_QKPD, index_QK), t_QD.unsqueeze(1)], dim=1)
+        last = len(self.blocks) - 1
+        for depth, block in enumerate(self.blocks):
+            x_QSD = block(x_QSD, frames, cls_only=depth == last)
+        out_QD: Tensor = self.norm(x_QSD[:, 0])
+        return out_QD
