@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from cache_schema.errors import VideoDistillError
+from pipelines.data_commands import data_app
 from pipelines.store_commands import store_app
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-)
-data_app = typer.Typer(
-    help="What data sets there are, and rendering the demo.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
@@ -275,36 +273,6 @@ def demo_encoder(
     target.mkdir(parents=True, exist_ok=True)
     for name, value in train_encoder(config, target, typer.echo).items():
         typer.echo(f"{name}: {value:.4g}")
-
-
-@data_app.command("ls")
-def data_ls() -> None:
-    """List the data sets."""
-    from pipelines.datasets.registry import known
-
-    for dataset in known().values():
-        typer.echo(f"{dataset.name:15} {dataset.about}")
-
-
-@data_app.command("info")
-def data_info(dataset: DatasetName, seed: Seed = 1, home: Home = Path()) -> None:
-    """Say which files a data set needs and where; nothing is read."""
-    from pipelines.datasets.registry import find
-    from pipelines.workspace import Workspace
-
-    found = find(dataset)
-    root = Workspace(home=home, dataset=found, seed=seed).data
-    typer.echo(f"{found.name}: {found.about}\n{found.wanted.format(root=root)}")
-
-
-@data_app.command("make")
-def data_make(dataset: DatasetName, seed: Seed = 1, home: Home = Path()) -> None:
-    """Render the demo's videos and write its questions."""
-    from pipelines import steps
-    from pipelines.datasets.registry import find
-    from pipelines.workspace import Workspace
-
-    steps.make_data(Workspace(home=home, dataset=find(dataset), seed=seed), typer.echo)
 
 
 def main() -> None:
