@@ -12,6 +12,7 @@ import pytest
 
 import cache_schema
 from cache_schema import (
+    BlockClaim,
     ClipOutcome,
     FeatureIdentity,
     Preprocess,
@@ -85,16 +86,23 @@ def write_clips_of(
     for start in range(0, len(clip_ids), step):
         claim = writer.claim(clip_ids[start : start + step])
         assert claim is not None
-        pairs = [features(clip_id, writer.identity, attempt) for clip_id in claim.clip_ids]
-        outcomes = [
-            failed_outcome(clip_id)
-            if clip_id in failed
-            else ok_outcome(clip_id, writer.identity.frames)
-            for clip_id in claim.clip_ids
-        ]
-        writer.write_block(
-            claim, outcomes, np.stack([cls for cls, _ in pairs]), np.stack([p for _, p in pairs])
-        )
+        write_claimed(writer, claim, failed, attempt)
+
+
+def write_claimed(
+    writer: StoreWriter, claim: BlockClaim, failed: tuple[str, ...] = (), attempt: int = 0
+) -> None:
+    """Writes one claimed block."""
+    pairs = [features(clip_id, writer.identity, attempt) for clip_id in claim.clip_ids]
+    outcomes = [
+        failed_outcome(clip_id)
+        if clip_id in failed
+        else ok_outcome(clip_id, writer.identity.frames)
+        for clip_id in claim.clip_ids
+    ]
+    writer.write_block(
+        claim, outcomes, np.stack([cls for cls, _ in pairs]), np.stack([p for _, p in pairs])
+    )
 
 
 @dataclass(frozen=True)
@@ -169,8 +177,10 @@ def run_python() -> Callable[..., subprocess.Popen[str]]:
     paths = [str(Path(cache_schema.__file__).parent.parent), str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
-    def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(script: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", script, *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, env=environment, stdin=stdin, stdout=subprocess.PIPE, text=True
+        )
 
     return start
