@@ -1,12 +1,10 @@
 """Claims: who works on which block, so that two jobs share a list of clips without a lock."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, cast
 
 from cache_schema import field_rules
@@ -16,6 +14,7 @@ from cache_schema.field_rules import Rule, check_fields
 from cache_schema.layout import CLAIMS, FORMAT
 from cache_schema.process_owner import OWNER_RULES, ProcessOwner
 from cache_schema.sealed_json import seal, unseal
+from cache_schema.storage import Storage
 
 LEASE_S: Final = 300.0
 """A claim of another machine whose heartbeat is older than this is dead."""
@@ -80,13 +79,14 @@ class ClaimRecord:
         return seal(document)
 
 
-def read_claim(file: Path) -> ClaimRecord:
+def read_claim(storage: Storage, name: str) -> ClaimRecord:
     """Reads a claim. A damaged one counts as a claim of nothing by an unknown process.
 
     Claims only coordinate, they say nothing about data; so a torn one must not stop a store.
     """
+    key = f"{CLAIMS}/{name}"
     try:
-        document = unseal(file.read_bytes(), file)
+        document = unseal(storage.read(key), storage.name(key))
     except CorruptStore:
         document = {}
     owner = document.get("owner")
@@ -95,7 +95,7 @@ def read_claim(file: Path) -> ClaimRecord:
         or not isinstance(owner, Mapping)
         or check_fields(owner, OWNER_RULES)
     ):
-        segment, block = parse_record_name(file.name) or (0, 0)
+        segment, block = parse_record_name(name) or (0, 0)
         nothing = BlockClaim(segment=segment, block=block, clip_ids=(), job="unknown", token="")
         return ClaimRecord(claim=nothing, owner=None)
     claim = BlockClaim(
@@ -111,8 +111,8 @@ def read_claim(file: Path) -> ClaimRecord:
 class Heartbeat:
     """Keeps the claims of a living process young, from a thread of its own."""
 
-    def __init__(self, root: Path, interval_s: float) -> None:
-        self._folder = root / CLAIMS
+    def __init__(self, storage: Storage, interval_s: float) -> None:
+        self._storage = storage
         self._interval_s = interval_s
         self._names: set[str] = set()
         self._stop = threading.Event()
@@ -130,12 +130,12 @@ class Heartbeat:
         self._names.discard(name)
 
     def beat(self) -> None:
-        """Makes every claim young, by the clock of the file system."""
+        """Makes every claim young, by the clock of the storage."""
         for name in tuple(self._names):
             # A claim that cannot be touched will be taken for dead, and its commit refused: that
-            # is safe, and the next beat may reach the file system again.
+            # is safe, and the next beat may reach the storage again.
             with contextlib.suppress(OSError):
-                os.utime(self._folder / name)
+                self._storage.touch(f"{CLAIMS}/{name}")
 
     def close(self) -> None:
         """Ends the thread."""

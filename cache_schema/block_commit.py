@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, cast
 
 from cache_schema import field_rules
@@ -13,6 +12,7 @@ from cache_schema.field_rules import Rule, check_fields
 from cache_schema.layout import COMMITS, FORMAT
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.sealed_json import seal, unseal
+from cache_schema.storage import Storage
 
 NO_SLOT: Final = -1
 """The slot of a clip that failed."""
@@ -115,14 +115,15 @@ class BlockCommit:
         )
 
 
-def read_commit(root: Path, name: str) -> BlockCommit:
+def read_commit(storage: Storage, name: str) -> BlockCommit:
     """Reads the commit of a block.
 
     Raises:
         CorruptStore: the record is damaged.
     """
-    file = root / COMMITS / name
-    document = unseal(file.read_bytes(), file)
+    key = f"{COMMITS}/{name}"
+    file = storage.name(key)
+    document = unseal(storage.read(key), file)
     try:
         commit = _parse(document)
     except (SchemaError, ValueError) as error:

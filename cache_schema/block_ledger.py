@@ -7,7 +7,6 @@ without a lock, which of two jobs keeps a clip that both have claimed.
 
 import secrets
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from cache_schema.block_claim import (
     BlockClaim,
@@ -17,10 +16,10 @@ from cache_schema.block_claim import (
     record_name,
 )
 from cache_schema.block_commit import BlockCommit, read_commit
-from cache_schema.durable_files import create_file, file_system_now, replace_file
 from cache_schema.layout import CLAIMS, COMMITS
 from cache_schema.outcome import Status
 from cache_schema.process_owner import ProcessOwner
+from cache_schema.storage import Storage
 from cache_schema.store_root import StoreRoot, create_segment
 
 
@@ -44,14 +43,15 @@ class BlockLedger:
             folded: the blocks (segment, block) that the manifest has taken in.
         """
         self._root = root
+        self._storage = root.storage
         self._lease_s = lease_s
         self._statuses = dict(statuses)
         self._live: dict[int, ClaimRecord] = {}
-        claims = self._addresses(root.path / CLAIMS)
-        commits = self._addresses(root.path / COMMITS)
+        claims = self._addresses(CLAIMS)
+        commits = self._addresses(COMMITS)
         known = {self._address(*place) for place in folded}
         for address in sorted(commits - known):
-            self._apply(read_commit(root.path, self._name(address)))
+            self._apply(read_commit(self._storage, self._name(address)))
         self._open = claims - commits - known
         self._next = max(claims | commits | known, default=-1) + 1
 
@@ -61,18 +61,18 @@ class BlockLedger:
         Args:
             job: the job that is named as the one which ended them.
         """
-        while self._file(CLAIMS, self._next).exists():
+        while self._storage.exists(f"{CLAIMS}/{self._name(self._next)}"):
             self._open.add(self._next)
             self._next += 1
         for address in sorted(self._open):
             self._live.pop(address, None)
             commit = self._commit_of(address)
             if commit is None:
-                record = read_claim(self._file(CLAIMS, address))
+                record = read_claim(self._storage, self._name(address))
                 if self._is_alive(record, address):
                     self._live[address] = record
                     continue
-                commit = end_block(self._root.path, record.claim, job=job)
+                commit = end_block(self._storage, record.claim, job=job)
             self._apply(commit)
             self._open.discard(address)
 
@@ -101,7 +101,7 @@ class BlockLedger:
                 segment=segment, block=block, clip_ids=tuple(clip_ids), job=job, token=token
             )
             record = ClaimRecord(claim=claim, owner=owner)
-            if create_file(self._file(CLAIMS, address), record.encode()):
+            if self._storage.create(f"{CLAIMS}/{claim.name}", record.encode()):
                 return record
             address += 1
 
@@ -116,7 +116,7 @@ class BlockLedger:
             token=claim.token,
         )
         narrowed = ClaimRecord(claim=fewer, owner=record.owner)
-        replace_file(self._root.path / CLAIMS / claim.name, narrowed.encode())
+        self._storage.replace(f"{CLAIMS}/{claim.name}", narrowed.encode())
         return narrowed
 
     def _apply(self, commit: BlockCommit) -> None:
@@ -129,18 +129,17 @@ class BlockLedger:
     def _is_alive(self, record: ClaimRecord, address: int) -> bool:
         alive = record.owner.is_alive() if record.owner is not None else None
         if alive is None:
-            heartbeat = self._file(CLAIMS, address).stat().st_mtime
-            return file_system_now(self._root.path / CLAIMS) - heartbeat <= self._lease_s
+            return self._storage.age_s(f"{CLAIMS}/{self._name(address)}") <= self._lease_s
         return alive
 
     def _commit_of(self, address: int) -> BlockCommit | None:
         try:
-            return read_commit(self._root.path, self._name(address))
+            return read_commit(self._storage, self._name(address))
         except FileNotFoundError:
             return None
 
-    def _addresses(self, folder: Path) -> set[int]:
-        places = [parse_record_name(file.name) for file in folder.iterdir()]
+    def _addresses(self, folder: str) -> set[int]:
+        places = [parse_record_name(name) for name in self._storage.names(folder)]
         return {self._address(*place) for place in places if place is not None}
 
     def _address(self, segment: int, block: int) -> int:
@@ -149,17 +148,14 @@ class BlockLedger:
     def _name(self, address: int) -> str:
         return record_name(*divmod(address, self._root.layout.segment_blocks))
 
-    def _file(self, folder: str, address: int) -> Path:
-        return self._root.path / folder / self._name(address)
 
-
-def end_block(root: Path, claim: BlockClaim, *, job: str) -> BlockCommit:
+def end_block(storage: Storage, claim: BlockClaim, *, job: str) -> BlockCommit:
     """Ends a claimed block without data, unless its owner has committed it meanwhile.
 
     Returns:
         The block's commit: the one made here, or the owner's.
     """
     commit = BlockCommit.of_claim(claim, job=job, abandoned=True)
-    if create_file(root / COMMITS / claim.name, commit.encode()):
+    if storage.create(f"{COMMITS}/{claim.name}", commit.encode()):
         return commit
-    return read_commit(root, claim.name)
+    return read_commit(storage, claim.name)

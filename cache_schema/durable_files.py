@@ -3,7 +3,6 @@
 import errno
 import os
 import secrets
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -77,32 +76,6 @@ def sync_folder(folder: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """Returns a name beside ``path`` that no other writer uses, and that marks an unfinished file."""
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name[:80]}-{secrets.token_hex(8)}")
-
-
-def publish_folder(temporary: Path, path: Path) -> bool:
-    """Gives a finished folder its name, durably, unless the name is taken by a folder with content.
-
-    Args:
-        temporary: the folder, on the same file system; gone afterwards.
-        path: its name.
-
-    Returns:
-        True if the folder now bears the name, False if another one did already.
-    """
-    for folder, _, names in os.walk(temporary):
-        for name in names:
-            _sync(Path(folder, name), os.O_RDONLY)
-        sync_folder(Path(folder))
-    try:
-        temporary.rename(path)
-    except OSError as error:
-        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
-            raise
-        return False
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    sync_folder(path.parent)
-    return True
 
 
 def file_system_now(folder: Path) -> float:

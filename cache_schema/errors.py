@@ -21,7 +21,6 @@ pickling, because they cross process borders in extraction.
 # ruff: noqa: N818 -- the names say what is the case (StoreAbsent), as the words of docs/ do.
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 _SHOWN_PROBLEMS = 20
@@ -121,11 +120,11 @@ class CorruptStore(StoreError):
 
     Attributes:
         clip_id: the clip whose data are damaged, where one is known.
-        file: the damaged file, where one is known.
+        file: full name of the damaged file, where one is known.
     """
 
     def __init__(
-        self, message: str, *, clip_id: str | None = None, file: Path | None = None
+        self, message: str, *, clip_id: str | None = None, file: str | None = None
     ) -> None:
         super().__init__(message)
         self.clip_id = clip_id

@@ -91,9 +91,9 @@ def export_hdf5(
     export = _plan(store, layout, clip_ids, patches, dtype)
     target = Path(path)
     _refuse_taken(target)
-    if target.resolve().is_relative_to(store.path.resolve()):
+    if target.resolve().is_relative_to(Path(store.location).resolve()):
         raise InputError(
-            f"{target} lies within the store {store.path}, where nothing but the store belongs. "
+            f"{target} lies within the store {store.location}, where nothing but the store belongs. "
             f"Give a path outside it."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def _plan(
         if value not in known:
             raise InputError(f"The export's {name} is {value!r}, not one of {', '.join(known)}.")
     chosen = list(store.clip_ids if clip_ids is None else clip_ids)
-    where = f"the store {store.path} at manifest version {store.version}"
+    where = f"the store {store.location} at manifest version {store.version}"
     if not chosen:
         raise InputError(f"No clips to export: {len(store)} clips have features in {where}.")
     missing = [clip_id for clip_id in chosen if clip_id not in store]

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final, cast
 
 import pyarrow as pa
@@ -14,16 +13,17 @@ import pyarrow.parquet as pq
 from cache_schema import field_rules
 from cache_schema.block_claim import parse_record_name, record_name
 from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, read_commit
-from cache_schema.durable_files import create_file, replace_file
 from cache_schema.errors import CorruptStore, InputError
 from cache_schema.field_rules import check_fields
 from cache_schema.layout import COMMITS, MANIFEST
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.parquet_table import encode_table
 from cache_schema.sealed_json import seal, unseal
+from cache_schema.storage import Storage
 from cache_schema.store_root import StoreRoot
 
 CURRENT: Final = "CURRENT"
+_CURRENT_KEY: Final = f"{MANIFEST}/{CURRENT}"
 
 SCHEMA: Final = pa.schema(
     [
@@ -71,7 +71,7 @@ class Manifest:
     """The blocks (segment, block) whose commits the version has taken in."""
 
 
-def current_version(root: Path) -> int:
+def current_version(storage: Storage) -> int:
     """Returns the newest version of a store's manifest, 0 where there is none.
 
     CURRENT is where the search starts. A version exists once its file does, so a compactor that
@@ -80,14 +80,15 @@ def current_version(root: Path) -> int:
     Raises:
         CorruptStore: CURRENT is damaged, or names a version that is missing.
     """
-    version = len(_read_current(root))
-    if version and not manifest_file(root, version).exists():
+    version = len(_read_current(storage))
+    if version and not storage.exists(manifest_key(version)):
+        file = storage.name(manifest_key(version))
         raise CorruptStore(
-            f"{root / MANIFEST / CURRENT} names version {version}, whose file is missing; restore "
-            f"{manifest_file(root, version)} from a backup.",
-            file=manifest_file(root, version),
+            f"{storage.name(_CURRENT_KEY)} names version {version}, whose file is missing; restore "
+            f"{file} from a backup.",
+            file=file,
         )
-    while manifest_file(root, version + 1).exists():
+    while storage.exists(manifest_key(version + 1)):
         version += 1
     return version
 
@@ -106,19 +107,19 @@ def read_manifest(
         InputError: there is no such version.
         CorruptStore: the manifest is damaged, or belongs to another store.
     """
-    newest = current_version(root.path)
+    newest = current_version(root.storage)
     if version is None:
         version = newest
     if not 0 <= version <= newest:
         raise InputError(
-            f"The store {root.path} has no manifest version {version}; it has 0 to {newest}."
+            f"The store {root.storage.location} has no manifest version {version}; it has 0 to {newest}."
         )
     names = list(columns) if columns is not None else SCHEMA.names
     if version == 0:
         schema = pa.schema([SCHEMA.field(name) for name in names])
         return Manifest(version=0, table=schema.empty_table(), folded=frozenset())
-    file = manifest_file(root.path, version)
-    content = _read_checked(root.path, version)
+    file = root.storage.name(manifest_key(version))
+    content = _read_checked(root.storage, version)
     try:
         parquet = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table = parquet.read(columns=names).cast(pa.schema([SCHEMA.field(name) for name in names]))
@@ -147,15 +148,16 @@ def fold_commits(root: StoreRoot) -> int:
     Raises:
         CorruptStore: a commit or the manifest is damaged.
     """
+    storage = root.storage
     while True:
         base = read_manifest(root)
-        names = [parse_record_name(file.name) for file in (root.path / COMMITS).iterdir()]
+        names = [parse_record_name(name) for name in storage.names(COMMITS)]
         new = sorted(name for name in names if name is not None and name not in base.folded)
         if not new:
             if base.version:
-                _point_current(root.path, base.version)
+                _point_current(storage, base.version)
             return base.version
-        commits = [read_commit(root.path, record_name(*place)) for place in new]
+        commits = [read_commit(storage, record_name(*place)) for place in new]
         version = base.version + 1
         metadata = {
             "identity": root.identity.digest,
@@ -163,14 +165,14 @@ def fold_commits(root: StoreRoot) -> int:
             "blocks": _encode_blocks(base.folded | set(new)),
         }
         content = encode_table(_fold(base.table, commits), "manifest", metadata)
-        if create_file(manifest_file(root.path, version), content):
-            _point_current(root.path, version)
+        if storage.create(manifest_key(version), content):
+            _point_current(storage, version)
             return version
 
 
-def manifest_file(root: Path, version: int) -> Path:
+def manifest_key(version: int) -> str:
     """Returns the place of one version of the manifest."""
-    return root / MANIFEST / f"v{version:06d}.parquet"
+    return f"{MANIFEST}/v{version:06d}.parquet"
 
 
 def row_outcome(row: Mapping[str, object]) -> ClipOutcome:
@@ -211,11 +213,11 @@ def _row(commit: BlockCommit, clip: CommittedClip) -> dict[str, object]:
     }
 
 
-def _read_current(root: Path) -> list[str]:
+def _read_current(storage: Storage) -> list[str]:
     """Returns the digests of versions 1 to the one that CURRENT names; none without CURRENT."""
-    file = root / MANIFEST / CURRENT
+    file = storage.name(_CURRENT_KEY)
     try:
-        document = unseal(file.read_bytes(), file)
+        document = unseal(storage.read(_CURRENT_KEY), file)
     except FileNotFoundError:
         return []
     if problems := check_fields(document, _CURRENT_RULES):
@@ -223,20 +225,20 @@ def _read_current(root: Path) -> list[str]:
     return cast("list[str]", document["digests"])
 
 
-def _point_current(root: Path, version: int) -> None:
-    digests = _read_current(root)
+def _point_current(storage: Storage, version: int) -> None:
+    digests = _read_current(storage)
     if len(digests) < version:
         for number in range(len(digests) + 1, version + 1):
-            digests.append(_digest(manifest_file(root, number).read_bytes()))
+            digests.append(_digest(storage.read(manifest_key(number))))
         pointer = {"version": version, "digests": digests}
-        replace_file(root / MANIFEST / CURRENT, seal(pointer))
+        storage.replace(_CURRENT_KEY, seal(pointer))
 
 
-def _read_checked(root: Path, version: int) -> bytes:
-    file = manifest_file(root, version)
-    content = file.read_bytes()
-    digests = _read_current(root)
+def _read_checked(storage: Storage, version: int) -> bytes:
+    content = storage.read(manifest_key(version))
+    digests = _read_current(storage)
     if version <= len(digests) and digests[version - 1] != _digest(content):
+        file = storage.name(manifest_key(version))
         raise CorruptStore(
             f"{file} does not have the digest {digests[version - 1]} that {CURRENT} tells; restore it "
             f"from a backup.",

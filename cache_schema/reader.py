@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -21,12 +20,12 @@ Float16 = npt.NDArray[np.float16]
 
 
 def open_store(
-    path: str | os.PathLike[str], version: int | None = None, *, check: bool = True
+    location: str | os.PathLike[str], version: int | None = None, *, check: bool = True
 ) -> "FeatureStore":
     """Opens a store for reading, at one version of its manifest.
 
     Args:
-        path: folder of the store.
+        location: path of the store.
         version: manifest version; the newest by default. What is committed later is not seen.
         check: whether to compare the crc32c of everything that is read.
 
@@ -38,20 +37,20 @@ def open_store(
         CorruptStore: the store's metadata or manifest are damaged.
         InputError: there is no such version.
     """
-    return FeatureStore(path, version, check=check)
+    return FeatureStore(location, version, check=check)
 
 
 class FeatureStore:
     """The features of a store as one version of its manifest lists them.
 
-    May be used by many threads, after a fork, and pickled: it travels as path and version, and keeps
+    May be used by many threads, after a fork, and pickled: it travels as location and version, and keeps
     no file open. Arguments and errors as ``open_store``.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], version: int | None = None, *, check: bool = True
+        self, location: str | os.PathLike[str], version: int | None = None, *, check: bool = True
     ) -> None:
-        self._root = read_root(path)
+        self._root = read_root(location)
         columns = ["clip_id", "status", "segment", "slot"]
         manifest = read_manifest(self._root, version, columns)
         self._version = manifest.version
@@ -62,11 +61,11 @@ class FeatureStore:
         self._segment = segment.to_numpy()
         self._slot = slot.to_numpy()
         layout = self._root.layout
-        self._patch = ShardFiles(self._root.path, layout.patch_shard, check=check)
-        self._cls = ShardFiles(self._root.path, layout.cls_shard, check=check)
+        self._patch = ShardFiles(self._root.storage, layout.patch_shard, check=check)
+        self._cls = ShardFiles(self._root.storage, layout.cls_shard, check=check)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (self.path, self._version, self._check)
+        return _reopen, (self.location, self._version, self._check)
 
     def __len__(self) -> int:
         return int(self._ok.sum())
@@ -76,9 +75,9 @@ class FeatureStore:
         return row is not None and bool(self._ok[row])
 
     @property
-    def path(self) -> Path:
-        """Folder of the store."""
-        return self._root.path
+    def location(self) -> str:
+        """Path or URL of the store."""
+        return self._root.storage.location
 
     @property
     def identity(self) -> FeatureIdentity:
@@ -194,19 +193,19 @@ class FeatureStore:
             outcome = self.outcome(clip_id)
             raise ClipMissing(
                 f"Clip {clip_id!r} failed in extraction ({outcome.reason}: {outcome.detail}), so the "
-                f"store {self.path} has no features of it. Leave it out, or extract it again."
+                f"store {self.location} has no features of it. Leave it out, or extract it again."
             )
         return row
 
     def _missing(self, clip_id: str) -> str:
         return (
-            f"Clip {clip_id!r} is not among the {len(self._row)} clips of the store {self.path} at "
+            f"Clip {clip_id!r} is not among the {len(self._row)} clips of the store {self.location} at "
             f"manifest version {self._version}. Extract it, or compact the store if that was done."
         )
 
 
-def _reopen(path: Path, version: int, check: bool) -> FeatureStore:
-    return FeatureStore(path, version, check=check)
+def _reopen(location: str, version: int, check: bool) -> FeatureStore:
+    return FeatureStore(location, version, check=check)
 
 
 def _target(out: Float16 | None, shape: tuple[int, ...]) -> Float16:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from cache_schema.errors import CorruptStore
@@ -16,12 +15,12 @@ def seal(document: Mapping[str, object]) -> bytes:
     return _canonical({**document, _CHECKSUM: _checksum(document)}) + b"\n"
 
 
-def unseal(content: bytes, file: Path) -> dict[str, object]:
+def unseal(content: bytes, file: str) -> dict[str, object]:
     """Returns the record that ``seal`` wrote, without its checksum.
 
     Args:
         content: what stands in the file.
-        file: the file, to be named when it is damaged.
+        file: full name of the file, to be told when it is damaged.
 
     Raises:
         CorruptStore: the content is no sealed record, or was changed.

@@ -1,7 +1,6 @@
 """What can be wrong with one shard file and with the features in it."""
 
 import hashlib
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from cache_schema.block_commit import FileSeal
 from cache_schema.layout import ShardShape
 from cache_schema.shard import checksums, decode_index, is_dense
+from cache_schema.storage import Storage
 
 Severity = Literal["error", "warning", "notice"]
 
@@ -22,18 +22,20 @@ class Flaw(NamedTuple):
     message: str
 
 
-def length_flaws(file: Path, seal: FileSeal | None, shape: ShardShape, present: int) -> list[Flaw]:
+def length_flaws(
+    storage: Storage, key: str, seal: FileSeal | None, shape: ShardShape, present: int
+) -> list[Flaw]:
     """Compares a shard file's length with its commit and with the store's layout.
 
     Args:
-        file: the shard.
+        storage: where the store is.
+        key: the shard.
         seal: what the commit says of the file.
         shape: arithmetic of the shard.
         present: number of chunks that must be there.
     """
-    try:
-        found = file.stat().st_size
-    except FileNotFoundError:
+    found = storage.size(key)
+    if found is None:
         return [Flaw("error", "missing", "is missing")]
     expected = {shape.file_bytes(present), seal.bytes if seal else found}
     if expected != {found}:
@@ -43,7 +45,7 @@ def length_flaws(file: Path, seal: FileSeal | None, shape: ShardShape, present: 
 
 
 def read_features(
-    file: Path, seal: FileSeal | None, shape: ShardShape, present: int
+    storage: Storage, key: str, seal: FileSeal | None, shape: ShardShape, present: int
 ) -> tuple[list[Flaw], npt.NDArray[np.float16]]:
     """Reads a shard whole and checks its digest, its index and every checksum.
 
@@ -53,7 +55,7 @@ def read_features(
         The flaws, and the features of the chunks present, float16 [present, values]; no rows where
         the index cannot be trusted.
     """
-    content = np.fromfile(file, dtype=np.uint8)
+    content = np.frombuffer(storage.read(key), dtype=np.uint8)
     flaws = []
     digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
     if seal is not None and digest != seal.digest:

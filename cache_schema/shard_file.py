@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final, NoReturn
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from cache_schema.errors import CorruptStore
 from cache_schema.layout import CHECKSUM_BYTES, ShardShape
 from cache_schema.shard import Bytes, checksums, decode_index, is_dense
+from cache_schema.storage import Storage
 
 # POSIX promises room for 1024 pieces in one vectored read on Linux; a chunk takes two.
 _CHUNKS_PER_READ: Final = 512
@@ -25,14 +25,14 @@ class ShardFiles:
     remembered.
 
     Args:
-        root: folder of the store.
+        storage: where the store is.
         shape: arithmetic of the array's shards.
         check: whether to compare the crc32c of every chunk that is read.
     """
 
-    def __init__(self, root: Path, shape: ShardShape, *, check: bool) -> None:
+    def __init__(self, storage: Storage, shape: ShardShape, *, check: bool) -> None:
         # Text, not a Path: joining paths would cost more than opening the file.
-        self._root = os.fspath(root)
+        self._root = os.fspath(storage.local_file("") or storage.location)
         self._shape = shape
         self._check = check
         # A byte for every dense shard seen, 4 KB a segment; offsets only of the few that are not.
@@ -125,7 +125,7 @@ class ShardFiles:
             f"{file}, which holds clip {clip_id!r}, {what}. Restore the file from a backup, or extract "
             f"the clip into a new store; `verify_store` lists everything that is damaged.",
             clip_id=clip_id,
-            file=Path(file),
+            file=file,
         )
 
 

@@ -2,15 +2,13 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cache_schema import field_rules
-from cache_schema.durable_files import publish_folder, temporary_name
+from cache_schema.durable_files import TEMPORARY_PREFIX
 from cache_schema.errors import (
     CorruptStore,
     IdentityMismatch,
@@ -26,13 +24,15 @@ from cache_schema.field_rules import Rule, check_fields
 from cache_schema.identity import FeatureIdentity
 from cache_schema.layout import (
     ATTRIBUTE_KEY,
-    CLAIMS,
-    COMMITS,
     FORMAT,
     MANIFEST,
     StoreLayout,
     segment_name,
 )
+from cache_schema.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
 
 _RULES: Final[Mapping[str, Rule]] = {
     "format": field_rules.text(pattern=FORMAT),
@@ -44,6 +44,8 @@ _RULES: Final[Mapping[str, Rule]] = {
     "segment_slots": field_rules.integer(least=1),
     "created": field_rules.text(),
 }
+_ROOT_KEY: Final = "zarr.json"
+_MISSING: Final = "is missing"
 _UPGRADE: Final = "Upgrade videodistill-cache to use it; it was not touched."
 
 
@@ -51,7 +53,7 @@ _UPGRADE: Final = "Upgrade videodistill-cache to use it; it was not touched."
 class StoreRoot:
     """What the root of a store says about it."""
 
-    path: Path
+    storage: Storage
     identity: FeatureIdentity
     layout: StoreLayout
     created: str
@@ -61,7 +63,7 @@ class StoreRoot:
 
 
 def create_store(
-    path: str | os.PathLike[str],
+    location: str | os.PathLike[str],
     identity: FeatureIdentity,
     *,
     block_slots: int = 16,
@@ -69,11 +71,12 @@ def create_store(
 ) -> None:
     """Creates a store, or does nothing where one of the same identity is.
 
-    The store appears at once and whole, so of several processes that create it one succeeds and the
-    others find it. A store that is there keeps its own block and segment sizes.
+    The store is there once its root's ``zarr.json`` is, and that is created exclusively: of several
+    processes that create it one succeeds and the others find it. A store that is there keeps its own
+    block and segment sizes.
 
     Args:
-        path: folder of the store; must be absent or empty.
+        location: path of the store; must be absent or empty.
         identity: what the store's features are.
         block_slots: clips of a block, the unit of work, retry and commit.
         segment_slots: clips of a segment; a multiple of ``block_slots``.
@@ -83,16 +86,15 @@ def create_store(
         IdentityMismatch: a store of another identity is there.
         StoreForeign, StoreNewer, StoreOlder, CorruptStore: as ``read_root``.
     """
-    root = Path(path)
-    layout = StoreLayout.of(identity, block_slots=block_slots, segment_slots=segment_slots)
+    storage = open_storage(location)
+    # Refuses sizes that do not fit before anything is made.
+    StoreLayout.of(identity, block_slots=block_slots, segment_slots=segment_slots)
     try:
-        require_identity(read_root(root), identity)
+        require_identity(_read(storage), identity)
     except StoreAbsent:
         pass
     else:
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(root)
     attributes = {
         "format": FORMAT,
         "reader_features": [],
@@ -103,25 +105,25 @@ def create_store(
         "segment_slots": segment_slots,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _write_group(temporary, {ATTRIBUTE_KEY: attributes})
-    _write_segment(temporary / segment_name(0), layout)
-    for folder in (CLAIMS, COMMITS, MANIFEST):
-        (temporary / folder).mkdir()
-    if not publish_folder(temporary, root):
-        require_identity(read_root(root), identity)
+    # A creator that dies from here on leaves a store without arrays; its first claim makes them.
+    storage.create(_ROOT_KEY, _group_metadata({ATTRIBUTE_KEY: attributes}))
+    root = _read(storage)
+    require_identity(root, identity)
+    create_segment(root, 0)
 
 
 def create_segment(root: StoreRoot, segment: int) -> None:
     """Creates a segment of a store, or does nothing where it is."""
-    folder = root.path / segment_name(segment)
-    if not (folder / "zarr.json").exists():
-        # Built among the claims, so that an unfinished segment never shows as a group of the store.
-        temporary = temporary_name(root.path / CLAIMS / folder.name)
-        _write_segment(temporary, root.layout)
-        publish_folder(temporary, folder)
+    folder = segment_name(segment)
+    if root.storage.exists(f"{folder}/{_ROOT_KEY}"):
+        return
+    # All creators write the same, so it does not matter whose file comes first. The group comes
+    # last: where it is, the arrays are.
+    for name, content in _segment_metadata(root.layout).items():
+        root.storage.create(f"{folder}/{name}", content)
 
 
-def read_root(path: str | os.PathLike[str]) -> StoreRoot:
+def read_root(location: str | os.PathLike[str]) -> StoreRoot:
     """Reads the root of a store of this version's format.
 
     Absent, foreign, older, same and newer are five different answers, and none of them is "empty".
@@ -133,17 +135,20 @@ def read_root(path: str | os.PathLike[str]) -> StoreRoot:
         StoreNewer: the store has a later format, or features that a reader must know.
         CorruptStore: the store's own metadata are damaged.
     """
-    root = Path(path)
-    file = root / "zarr.json"
-    document = _read_document(root, file)
+    return _read(open_storage(location))
+
+
+def _read(storage: Storage) -> StoreRoot:
+    file = storage.name(_ROOT_KEY)
+    document = _read_document(storage, file)
     attributes = document.get("attributes")
     ours = attributes.get(ATTRIBUTE_KEY) if isinstance(attributes, Mapping) else None
     if document.get("zarr_format") != 3 or document.get("node_type") != "group" or ours is None:
         raise StoreForeign(
-            f"{root} holds Zarr data of another program: its zarr.json is no Zarr v3 group with the "
+            f"{storage.location} holds Zarr data of another program: its zarr.json is no Zarr v3 group with the "
             f"attribute {ATTRIBUTE_KEY!r}. Give the path of a feature store, or of a new folder."
         )
-    _require_known_format(root, ours)
+    _require_known_format(storage, ours)
     problems = check_fields(ours, _RULES)
     if problems:
         raise CorruptStore(str(SchemaError(f"store metadata in {file}", problems)), file=file)
@@ -160,9 +165,9 @@ def read_root(path: str | os.PathLike[str]) -> StoreRoot:
             f"restore it from a backup.",
             file=file,
         )
-    _require_arrays(root, layout)
+    _require_arrays(storage, layout)
     return StoreRoot(
-        path=root,
+        storage=storage,
         identity=identity,
         layout=layout,
         created=ours["created"],
@@ -179,22 +184,21 @@ def require_identity(root: StoreRoot, identity: FeatureIdentity) -> None:
     if root.identity != identity:
         differences = "\n  ".join(identity.differences(root.identity))
         raise IdentityMismatch(
-            f"The store {root.path} holds other features, {root.identity.name}, than the "
+            f"The store {root.storage.location} holds other features, {root.identity.name}, than the "
             f"{identity.name} wanted:\n  {differences}\nUse another folder for these features, or the "
             f"store's settings."
         )
 
 
-def array_problems(root: Path, segment: int, layout: StoreLayout) -> list[Problem]:
+def array_problems(storage: Storage, segment: int, layout: StoreLayout) -> list[Problem]:
     """Returns where the Zarr metadata of a segment's arrays differ from the store's layout."""
     problems = []
     for name, expected in layout.arrays().items():
-        file = root / segment_name(segment) / name / "zarr.json"
-        place = file.relative_to(root).as_posix()
+        place = f"{segment_name(segment)}/{name}/zarr.json"
         try:
-            found = json.loads(file.read_bytes())
+            found = json.loads(storage.read(place))
         except FileNotFoundError:
-            problems.append(Problem(place, "is missing"))
+            problems.append(Problem(place, _MISSING))
             continue
         except ValueError as error:
             problems.append(Problem(place, f"is not JSON: {error}"))
@@ -210,17 +214,23 @@ def array_problems(root: Path, segment: int, layout: StoreLayout) -> list[Proble
     return problems
 
 
-def _read_document(root: Path, file: Path) -> Mapping[str, object]:
+def _read_document(storage: Storage, file: str) -> Mapping[str, object]:
     try:
-        content = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        content = storage.read(_ROOT_KEY)
+    except FileNotFoundError:
+        # A creator's unfinished zarr.json is nothing yet.
+        other = next(
+            (f.key for f in storage.walk() if not f.key.startswith(TEMPORARY_PREFIX)), None
+        )
+        if other is None:
             raise StoreAbsent(
-                f"There is no feature store at {root}. Run extraction to make one, or check the path."
+                f"There is no feature store at {storage.location}. Run extraction to make one, or "
+                f"check the path."
             ) from None
-        kind = "a folder without zarr.json" if root.is_dir() else "a file"
+        kind = "is a file" if other == "." else f"holds other things ({other}) and no zarr.json"
         raise StoreForeign(
-            f"{root} is {kind}, not a feature store. Give the path of a store, or of a new folder."
+            f"{storage.location} {kind}; it is not a feature store. Give the path of a store, or of "
+            f"a new folder."
         ) from None
     try:
         document = json.loads(content)
@@ -230,35 +240,43 @@ def _read_document(root: Path, file: Path) -> Mapping[str, object]:
             file=file,
         ) from error
     if not isinstance(document, Mapping):
-        raise StoreForeign(f"{file} is not Zarr metadata; {root} is not a feature store.")
+        raise StoreForeign(
+            f"{file} is not Zarr metadata; {storage.location} is not a feature store."
+        )
     return document
 
 
-def _require_known_format(root: Path, ours: object) -> None:
+def _require_known_format(storage: Storage, ours: object) -> None:
     found = ours.get("format") if isinstance(ours, Mapping) else None
     if not isinstance(ours, Mapping) or not isinstance(found, str):
         raise CorruptStore(
-            f"The metadata of the store {root} name no format; restore its zarr.json from a backup.",
-            file=root / "zarr.json",
+            f"{storage.name(_ROOT_KEY)} names no format; restore it from a backup.",
+            file=storage.name(_ROOT_KEY),
         )
     if found != FORMAT:
         if found.isdecimal() and int(found) < int(FORMAT):
             raise StoreOlder(
-                f"The store {root} has format {found}; this version reads format {FORMAT}. Extract "
+                f"The store {storage.location} has format {found}; this version reads format {FORMAT}. Extract "
                 f"its clips again into a new folder, or read it with the version that wrote it."
             )
-        raise StoreNewer(f"The store {root} has format {found!r}, later than {FORMAT}. {_UPGRADE}")
+        raise StoreNewer(
+            f"The store {storage.location} has format {found!r}, later than {FORMAT}. {_UPGRADE}"
+        )
     if features := ours.get("reader_features"):
         raise StoreNewer(
-            f"The store {root} needs a reader that knows {features}; this version does not. {_UPGRADE}"
+            f"The store {storage.location} needs a reader that knows {features}; this version does not. "
+            f"{_UPGRADE}"
         )
 
 
-def _require_arrays(root: Path, layout: StoreLayout) -> None:
+def _require_arrays(storage: Storage, layout: StoreLayout) -> None:
     # The sizes in the root are not covered by the identity's digest; the arrays say them again.
-    if problems := array_problems(root, 0, layout):
-        message = str(SchemaError(f"the store {root}", problems))
-        raise CorruptStore(message, file=root / problems[0].path.partition(":")[0])
+    problems = array_problems(storage, 0, layout)
+    unfinished = all(problem.problem == _MISSING for problem in problems)
+    # Without a manifest nothing can be read yet, and the first claim makes what is missing.
+    if problems and not (unfinished and not storage.names(MANIFEST)):
+        message = str(SchemaError(f"the store {storage.location}", problems))
+        raise CorruptStore(message, file=storage.name(problems[0].path.partition(":")[0]))
 
 
 def _array_metadata(
@@ -287,33 +305,37 @@ def _array_metadata(
     }
 
 
-def _write_group(folder: Path, attributes: dict[str, object]) -> None:
+def _group_metadata(attributes: dict[str, Any]) -> bytes:
     # Imported here: reading a store does not need zarr-python, and starts without its second.
     import zarr
+    from zarr.storage import MemoryStore
 
-    zarr.create_group(folder, zarr_format=3, attributes=attributes)
+    made: dict[str, Buffer] = {}
+    zarr.create_group(MemoryStore(made), zarr_format=3, attributes=attributes)
+    return made[_ROOT_KEY].to_bytes()
 
 
-def _write_segment(folder: Path, layout: StoreLayout) -> None:
+def _segment_metadata(layout: StoreLayout) -> dict[str, bytes]:
+    """Returns the metadata files of a segment, by place in its folder; the group's own comes last."""
     import zarr
     from zarr.codecs import BytesCodec, Crc32cCodec
+    from zarr.storage import MemoryStore
 
-    try:
-        group = zarr.create_group(folder, zarr_format=3)
-        for name, array in layout.arrays().items():
-            group.create_array(
-                name,
-                shape=array.shape,
-                chunks=array.chunk,
-                shards=array.shard,
-                dtype="float16",
-                fill_value=float("nan"),
-                serializer=BytesCodec(endian="little"),
-                compressors=[Crc32cCodec()],
-                filters=None,
-                chunk_key_encoding={"name": "default", "separator": "."},
-                dimension_names=array.dimensions,
-            )
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    files = {}
+    for name, array in layout.arrays().items():
+        made: dict[str, Buffer] = {}
+        zarr.create_array(
+            MemoryStore(made),
+            shape=array.shape,
+            chunks=array.chunk,
+            shards=array.shard,
+            dtype="float16",
+            fill_value=float("nan"),
+            serializer=BytesCodec(endian="little"),
+            compressors=[Crc32cCodec()],
+            filters=None,
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=array.dimensions,
+        )
+        files[f"{name}/{_ROOT_KEY}"] = made[_ROOT_KEY].to_bytes()
+    return {**files, _ROOT_KEY: _group_metadata({})}

@@ -1,9 +1,8 @@
 """Verifying a whole store: everything that is damaged, doubtful or left over, none of it repaired."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -41,11 +40,11 @@ class Finding:
         return f"{self.severity}: {self.place}{clip}: {self.message}"
 
 
-def verify_store(path: str | PathLike[str], *, quick: bool = False) -> list[Finding]:
+def verify_store(location: str | PathLike[str], *, quick: bool = False) -> list[Finding]:
     """Verifies a store and returns all findings; none means that the store is sound.
 
     Args:
-        path: folder of the store.
+        location: path of the store.
         quick: check metadata, commits, the manifest and the length of every file; without it also
             the digest and every checksum, and look at every feature: NaN, infinity, constant
             features, and patch tokens that all repeat one.
@@ -54,40 +53,42 @@ def verify_store(path: str | PathLike[str], *, quick: bool = False) -> list[Find
         StoreAbsent, StoreForeign, StoreOlder, StoreNewer: as ``open_store``.
     """
     try:
-        root = read_root(path)
+        root = read_root(location)
     except CorruptStore as error:
-        file = Path(error.file or path).name
-        return [_finding("error", "metadata", file, str(error))]
+        return [_finding("error", "metadata", _place(error, str(location)), str(error))]
+    files = sorted(file.key for file in root.storage.walk())
     commits, findings = _read_commits(root)
-    findings.extend(_segment_findings(root, commits))
+    findings.extend(_segment_findings(root, commits, files))
     findings.extend(_manifest_findings(root, commits))
     for commit in commits.values():
         findings.extend(_block_findings(root, commit, quick=quick))
-    findings.extend(_left_over(root, commits))
+    findings.extend(_left_over(root, commits, files))
     return findings
 
 
 def _read_commits(root: StoreRoot) -> tuple[dict[Block, BlockCommit], list[Finding]]:
     commits, findings = {}, []
-    for file in sorted((root.path / COMMITS).iterdir()):
-        place = parse_record_name(file.name)
+    for name in sorted(root.storage.names(COMMITS)):
+        place = parse_record_name(name)
         if place is None:
             continue
         try:
-            commits[place] = read_commit(root.path, file.name)
+            commits[place] = read_commit(root.storage, name)
         except CorruptStore as error:
-            findings.append(_finding("error", "commit", f"{COMMITS}/{file.name}", str(error)))
+            findings.append(_finding("error", "commit", f"{COMMITS}/{name}", str(error)))
     return commits, findings
 
 
-def _segment_findings(root: StoreRoot, commits: Mapping[Block, BlockCommit]) -> Iterator[Finding]:
+def _segment_findings(
+    root: StoreRoot, commits: Mapping[Block, BlockCommit], files: Sequence[str]
+) -> Iterator[Finding]:
     segments = {segment for segment, _ in commits} | {
-        int(folder.name[4:])
-        for folder in root.path.glob("seg-[0-9]*")
-        if folder.name[4:].isdecimal()
+        int(place[4:].partition("/")[0])
+        for place in files
+        if place.startswith("seg-") and place[4:].partition("/")[0].isdecimal()
     }
     for segment in sorted(segments):
-        for problem in array_problems(root.path, segment, root.layout):
+        for problem in array_problems(root.storage, segment, root.layout):
             yield _finding("error", "metadata", problem.path.partition(":")[0], str(problem))
 
 
@@ -95,7 +96,7 @@ def _manifest_findings(root: StoreRoot, commits: Mapping[Block, BlockCommit]) ->
     try:
         manifest = read_manifest(root)
     except CorruptStore as error:
-        place = Path(error.file or root.path).relative_to(root.path).as_posix()
+        place = _place(error, root.storage.location)
         yield _finding("error", "manifest", place, str(error))
         return
     place = f"manifest version {manifest.version}"
@@ -151,17 +152,17 @@ def _block_findings(root: StoreRoot, commit: BlockCommit, *, quick: bool) -> Ite
     for clip in ok:
         place, clip_id = layout.patch_file(commit.segment, clip.slot), clip.outcome.clip_id
         shape = layout.patch_shard
-        flaws = length_flaws(root.path / place, clip.patch, shape, layout.frames)
+        flaws = length_flaws(root.storage, place, clip.patch, shape, layout.frames)
         if not flaws and not quick:
-            flaws, features = read_features(root.path / place, clip.patch, shape, layout.frames)
+            flaws, features = read_features(root.storage, place, clip.patch, shape, layout.frames)
             flaws += feature_flaws(features.reshape(-1, layout.patches, layout.dim))
         yield from (_finding(*flaw[:2], place, flaw[2], clip_id) for flaw in flaws)
     if not ok:
         return
     place, shape = layout.cls_file(commit.segment, commit.block), layout.cls_shard
-    flaws = length_flaws(root.path / place, commit.cls, shape, len(ok))
+    flaws = length_flaws(root.storage, place, commit.cls, shape, len(ok))
     if not flaws and not quick:
-        flaws, features = read_features(root.path / place, commit.cls, shape, len(ok))
+        flaws, features = read_features(root.storage, place, commit.cls, shape, len(ok))
         for clip in ok[: len(features)]:
             frames = features[clip.slot % layout.block_slots].reshape(-1, 1, layout.dim)
             clip_id = clip.outcome.clip_id
@@ -169,7 +170,9 @@ def _block_findings(root: StoreRoot, commit: BlockCommit, *, quick: bool) -> Ite
     yield from (_finding(*flaw[:2], place, flaw[2]) for flaw in flaws)
 
 
-def _left_over(root: StoreRoot, commits: Mapping[Block, BlockCommit]) -> Iterator[Finding]:
+def _left_over(
+    root: StoreRoot, commits: Mapping[Block, BlockCommit], files: Sequence[str]
+) -> Iterator[Finding]:
     layout = root.layout
     known: set[str] = set()
     for commit in commits.values():
@@ -177,16 +180,20 @@ def _left_over(root: StoreRoot, commits: Mapping[Block, BlockCommit]) -> Iterato
         known.update(layout.patch_file(commit.segment, slot) for slot in slots)
         if slots:
             known.add(layout.cls_file(commit.segment, commit.block))
-    for file in sorted(root.path.rglob("*")):
-        place = file.relative_to(root.path).as_posix()
-        if file.name.startswith(TEMPORARY_PREFIX):
+    for place in files:
+        folder, _, name = place.rpartition("/")
+        if name.startswith(TEMPORARY_PREFIX):
             yield _finding("notice", "temporary", place, "is left of a write that did not finish")
-        elif file.name.startswith("c.") and place not in known:
+        elif name.startswith("c.") and place not in known:
             what = "belongs to no commit: its block is being written, or was abandoned"
             yield _finding("notice", "uncommitted", place, what)
-        elif file.parent == root.path / CLAIMS and parse_record_name(file.name) not in commits:
+        elif folder == CLAIMS and parse_record_name(name) not in commits:
             what = "is a claim without a commit: work in progress, or of a job that died"
             yield _finding("notice", "claimed", place, what)
+
+
+def _place(error: CorruptStore, location: str) -> str:
+    return (error.file or location).removeprefix(location).lstrip("/")
 
 
 def _finding(

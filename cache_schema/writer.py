@@ -5,7 +5,6 @@ import os
 import secrets
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -15,7 +14,6 @@ import numpy.typing as npt
 from cache_schema.block_claim import LEASE_S, BlockClaim, Heartbeat, read_claim
 from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, FileSeal, read_commit
 from cache_schema.block_ledger import BlockLedger, end_block
-from cache_schema.durable_files import create_file, sync_folder
 from cache_schema.errors import (
     CorruptStore,
     InputError,
@@ -24,7 +22,7 @@ from cache_schema.errors import (
     StoreNewer,
 )
 from cache_schema.identity import FeatureIdentity
-from cache_schema.layout import CLAIMS, COMMITS, ShardShape
+from cache_schema.layout import COMMITS, ShardShape
 from cache_schema.manifest import fold_commits, read_manifest
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.shard import encode_shard
@@ -44,7 +42,7 @@ class StoreWriter:
     may share a writer. Leaving the ``with`` block ends the claims that were not committed.
 
     Args:
-        path: the store; made by ``create_store``.
+        location: path of the store; made by ``create_store``.
         identity: identity of the features that will be written.
         job: name of the run, told to whoever meets its claims.
         lease_s: age from which a claim of another machine is dead without a heartbeat.
@@ -57,24 +55,25 @@ class StoreWriter:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        location: str | os.PathLike[str],
         identity: FeatureIdentity,
         *,
         job: str | None = None,
         lease_s: float = LEASE_S,
     ) -> None:
-        self._root = read_root(path)
+        self._root = read_root(location)
+        self._storage = self._root.storage
         require_identity(self._root, identity)
         if self._root.writer_features:
             raise StoreNewer(
-                f"The store {self._root.path} needs a writer that knows "
+                f"The store {self.location} needs a writer that knows "
                 f"{list(self._root.writer_features)}; this version does not. Upgrade "
                 f"videodistill-cache to add to it; reading works."
             )
         self.job = job or f"job-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
         self._open_claims: dict[str, BlockClaim] = {}
-        self._heartbeat = Heartbeat(self._root.path, lease_s / _BEATS_PER_LEASE)
+        self._heartbeat = Heartbeat(self._storage, lease_s / _BEATS_PER_LEASE)
         manifest = read_manifest(self._root, columns=["clip_id", "status"])
         clip_ids, statuses = (column.to_pylist() for column in manifest.table.columns)
         self._ledger = BlockLedger(
@@ -85,9 +84,9 @@ class StoreWriter:
         )
 
     @property
-    def path(self) -> Path:
-        """Folder of the store."""
-        return self._root.path
+    def location(self) -> str:
+        """Path or URL of the store."""
+        return self._storage.location
 
     @property
     def identity(self) -> FeatureIdentity:
@@ -191,20 +190,20 @@ class StoreWriter:
         if rows:
             cls_file = layout.cls_file(claim.segment, claim.block)
             cls_seal = self._publish(cls_file, cls[rows], layout.cls_shard)
-            sync_folder((self.path / cls_file).parent)
-            sync_folder((self.path / layout.patch_file(claim.segment, 0)).parent)
+            for shard in (cls_file, layout.patch_file(claim.segment, 0)):
+                self._storage.sync(shard.rpartition("/")[0])
         clips = tuple(
             CommittedClip(outcome=outcome, slot=slots.get(row, NO_SLOT), patch=seals.get(row))
             for row, outcome in enumerate(outcomes)
         )
         commit = BlockCommit.of_claim(claim, job=self.job, cls_file=cls_seal, clips=clips)
-        if not create_file(self.path / COMMITS / claim.name, commit.encode()):
+        if not self._storage.create(f"{COMMITS}/{claim.name}", commit.encode()):
             self._refuse(claim)
         self._forget(claim)
 
     def abandon(self, claim: BlockClaim) -> None:
         """Ends a claim that will not be written; its clips are pending again at once."""
-        end_block(self.path, claim, job=self.job)
+        end_block(self._storage, claim, job=self.job)
         self._forget(claim)
 
     def beat(self) -> None:
@@ -291,35 +290,38 @@ class StoreWriter:
             )
 
     def _require_owned(self, claim: BlockClaim) -> None:
-        file = self.path / CLAIMS / claim.name
-        if (self.path / COMMITS / claim.name).exists():
+        if self._storage.exists(f"{COMMITS}/{claim.name}"):
             self._refuse(claim)
-        if not file.exists() or read_claim(file).claim.token != claim.token:
+        try:
+            token = read_claim(self._storage, claim.name).claim.token
+        except FileNotFoundError:
+            token = None
+        if token != claim.token:
             raise StoreBusy(
-                f"Block {claim.name} of {self.path} is not claimed by this claim. Claim a block of "
+                f"Block {claim.name} of {self.location} is not claimed by this claim. Claim a block of "
                 f"this store with StoreWriter.claim."
             )
 
     def _refuse(self, claim: BlockClaim) -> NoReturn:
         self._forget(claim)
-        commit = read_commit(self.path, claim.name)
+        commit = read_commit(self._storage, claim.name)
         how = "ended as abandoned" if commit.abandoned else "committed"
         raise StoreBusy(
-            f"Block {claim.name} of {self.path} was already {how} by job {commit.job!r} at "
+            f"Block {claim.name} of {self.location} was already {how} by job {commit.job!r} at "
             f"{commit.committed}; this commit was refused and nothing was overwritten. Ask for "
             f"pending clips and claim again."
         )
 
     def _publish(self, place: str, features: Float16, shape: ShardShape) -> FileSeal:
-        file = self.path / place
         chunks = features.reshape(-1, shape.chunk_bytes // 2)
         content = encode_shard(chunks, shape)
-        if not create_file(file, content.data, sync_name=False):
+        file = self._storage.name(place)
+        if not self._storage.create(place, content.data, sync_name=False):
             raise StoreBusy(
                 f"{file} is there already: the claim of this block was written before, and did not "
                 f"come to its commit. Abandon the claim and claim its clips again."
             )
-        if not np.array_equal(np.fromfile(file, dtype=np.uint8), content):
+        if not np.array_equal(np.frombuffer(self._storage.read(place), dtype=np.uint8), content):
             raise CorruptStore(
                 f"{file} reads back differently than it was written; check the disk.", file=file
             )

@@ -9,9 +9,7 @@ from cache_schema import StoreError
 from cache_schema.durable_files import (
     create_file,
     file_system_now,
-    publish_folder,
     replace_file,
-    temporary_name,
 )
 
 
@@ -73,16 +71,6 @@ def test_content_and_name_are_forced_to_disk_in_that_order(
     (content, before), (folder, after) = synced
     assert content.startswith(".tmp-a")
     assert (before, folder, after) == (False, tmp_path.name, True)
-
-
-def test_a_folder_is_published_once(tmp_path: Path) -> None:
-    for content, expected in (("first", True), ("second", False)):
-        temporary = temporary_name(tmp_path / "store")
-        (temporary / "inner").mkdir(parents=True)
-        (temporary / "inner" / "file").write_text(content)
-        assert publish_folder(temporary, tmp_path / "store") is expected
-    assert (tmp_path / "store" / "inner" / "file").read_text() == "first"
-    assert _names(tmp_path) == ["store"]
 
 
 def test_the_file_systems_clock_is_that_of_its_files(tmp_path: Path) -> None:

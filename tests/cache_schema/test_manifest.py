@@ -17,8 +17,9 @@ from cache_schema import (
     open_store,
 )
 from cache_schema.block_claim import BlockClaim, ClaimRecord
-from cache_schema.manifest import SCHEMA, current_version, fold_commits, manifest_file
+from cache_schema.manifest import SCHEMA, current_version, fold_commits, manifest_key
 from cache_schema.process_owner import ProcessOwner
+from cache_schema.storage import open_storage
 from cache_schema.store_root import read_root
 
 Write = Callable[..., None]
@@ -31,7 +32,9 @@ def _write_anyway(
     ids = tuple(outcome.clip_id for outcome in outcomes)
     claim = BlockClaim(segment=0, block=block, clip_ids=ids, job="j", token=f"t{block}")
     record = ClaimRecord(claim=claim, owner=ProcessOwner.current())
-    (store / "claims" / claim.name).write_bytes(record.encode())
+    file = store / "claims" / claim.name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(record.encode())
     shape = (len(ids), identity.frames, identity.patches, identity.dim)
     patch = np.full(shape, value, dtype=np.float16)
     with StoreWriter(store, identity) as writer:
@@ -135,14 +138,14 @@ def test_the_newest_version_counts_even_where_current_lags(
             current.unlink()
             if content is not None:
                 current.write_bytes(content)
-            assert current_version(empty_store) == 2
+            assert current_version(open_storage(empty_store)) == 2
             assert open_store(empty_store).clip_ids == ["a", "b"]
             assert writer.compact() == 2
             assert current.exists()
 
 
 def test_a_version_that_current_names_must_be_there(filled) -> None:
-    manifest_file(filled.path, 1).unlink()
+    (filled.path / manifest_key(1)).unlink()
     with pytest.raises(CorruptStore, match="names version 1, whose file is missing"):
         open_store(filled.path)
 

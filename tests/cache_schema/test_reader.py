@@ -146,7 +146,7 @@ def test_clips_without_features_are_named(filled) -> None:
 
 def test_what_a_store_tells(filled, ok_outcome: Callable, failed_outcome: Callable) -> None:
     store = open_store(str(filled.path))
-    assert (store.path, store.identity, store.version) == (filled.path, filled.identity, 1)
+    assert (store.location, store.identity, store.version) == (str(filled.path), filled.identity, 1)
     assert store.clip_ids == filled.ok
     assert len(store) == 9
     assert "c1" in store

@@ -110,7 +110,7 @@ def test_a_damaged_clip_names_itself_and_spares_the_others(filled, frames: list 
     store = open_store(filled.path)
     with pytest.raises(CorruptStore, match=r"c\.1\.0\.0\.0.*'c1'.*crc32c in chunk 2") as caught:
         store.read_patches(["c1"], frames)
-    assert (caught.value.clip_id, caught.value.file) == ("c1", file)
+    assert (caught.value.clip_id, caught.value.file) == ("c1", str(file))
     np.testing.assert_array_equal(store.read_patches(["c0", "c3"]), filled.patch(["c0", "c3"]))
     # Frames that are not damaged can be read, and unchecked reading is what it says.
     np.testing.assert_array_equal(
@@ -146,6 +146,6 @@ def test_a_damaged_commit_stops_folding_and_is_named(filled, write_clips_of: Cal
             file.write_bytes(spoiled)
             with pytest.raises(CorruptStore) as caught:
                 writer.compact()
-            assert caught.value.file == file
+            assert caught.value.file == str(file)
         file.write_bytes(good)
         assert writer.compact() == 2

@@ -22,10 +22,11 @@ from cache_schema import (
     open_store,
     verify_store,
 )
-from cache_schema import writer as writer_module
 from cache_schema.block_claim import ClaimRecord, read_claim
+from cache_schema.local_storage import LocalStorage
 from cache_schema.process_owner import ProcessOwner
 from cache_schema.sealed_json import seal
+from cache_schema.storage import open_storage
 
 Make = Callable[..., ClipOutcome]
 IDS = [f"c{number}" for number in range(10)]
@@ -208,17 +209,17 @@ def test_a_write_that_failed_halfway_is_not_resumed_but_done_anew(
     ok_outcome: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = writer_module.create_file
+    real = LocalStorage.create
 
-    def full_disk(path: Path, content: object, **options: bool) -> bool:
-        if path.parent.name == "cls":
+    def full_disk(self: LocalStorage, key: str, content: object, **options: bool) -> bool:
+        if "/cls/" in key:
             raise OSError(28, "No space left on device")
-        return real(path, content, **options)
+        return real(self, key, content, **options)
 
     with StoreWriter(empty_store, identity) as writer:
         claim = writer.claim(["a", "b"])
         block = _block(claim, identity, ok_outcome)
-        monkeypatch.setattr(writer_module, "create_file", full_disk)
+        monkeypatch.setattr(LocalStorage, "create", full_disk)
         with pytest.raises(OSError, match="No space"):
             writer.write_block(claim, *block)
         monkeypatch.undo()
@@ -241,16 +242,16 @@ def test_a_disk_that_lies_is_caught_before_the_commit(
     ok_outcome: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = writer_module.create_file
+    real = LocalStorage.create
 
-    def flip(path: Path, content: memoryview, **options: bool) -> bool:
+    def flip(self: LocalStorage, key: str, content: memoryview, **options: bool) -> bool:
         spoiled = bytearray(content)
         spoiled[7] ^= 1
-        return real(path, bytes(spoiled), **options)
+        return real(self, key, bytes(spoiled), **options)
 
     with StoreWriter(empty_store, identity) as writer:
         claim = writer.claim(["a"])
-        monkeypatch.setattr(writer_module, "create_file", flip)
+        monkeypatch.setattr(LocalStorage, "create", flip)
         with pytest.raises(CorruptStore, match="reads back differently"):
             writer.write_block(claim, *_block(claim, identity, ok_outcome))
         assert not (empty_store / "commits" / claim.name).exists()
@@ -278,17 +279,18 @@ def test_a_zombie_is_refused_and_overwrites_nothing(
 def test_a_zombie_between_its_data_and_its_commit_is_refused(
     empty_store: Path, identity: FeatureIdentity, ok_outcome: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = writer_module.create_file
+    real = LocalStorage.create
 
-    def buried(path: Path, content: object, **options: bool) -> bool:
+    def buried(self: LocalStorage, key: str, content: object, **options: bool) -> bool:
         # Between the data and the commit another job takes the owner for dead.
-        if path.parent.name == "commits":
-            block_ledger.end_block(empty_store, claim, job="undertaker")
-        return real(path, content, **options)
+        if key.startswith("commits/"):
+            monkeypatch.undo()
+            block_ledger.end_block(self, claim, job="undertaker")
+        return real(self, key, content, **options)
 
     with StoreWriter(empty_store, identity) as zombie:
         claim = zombie.claim(["a"])
-        monkeypatch.setattr(writer_module, "create_file", buried)
+        monkeypatch.setattr(LocalStorage, "create", buried)
         with pytest.raises(StoreBusy, match="undertaker"):
             zombie.write_block(claim, *_block(claim, identity, ok_outcome))
         assert zombie.compact() == 1
@@ -301,7 +303,9 @@ def test_an_owner_that_commits_first_is_not_ended(
     with StoreWriter(empty_store, identity) as writer:
         claim = writer.claim(["a"])
         writer.write_block(claim, *_block(claim, identity, ok_outcome))
-        assert not block_ledger.end_block(empty_store, claim, job="undertaker").abandoned
+        assert not block_ledger.end_block(
+            open_storage(empty_store), claim, job="undertaker"
+        ).abandoned
         writer.compact()
     assert open_store(empty_store).clip_ids == ["a"]
 
@@ -369,8 +373,9 @@ def test_a_damaged_claim_blocks_its_block_and_nothing_else(
     empty_store: Path, identity: FeatureIdentity, content: bytes
 ) -> None:
     file = empty_store / "claims" / "000000.000000.json"
+    file.parent.mkdir()
     file.write_bytes(content)
-    assert read_claim(file).owner is None
+    assert read_claim(open_storage(empty_store), file.name).owner is None
     with StoreWriter(empty_store, identity) as writer:
         claim = writer.claim(["a"])
         assert (claim.segment, claim.block) == (0, 1)
@@ -406,7 +411,7 @@ def test_of_two_claims_in_one_moment_the_lower_address_keeps_the_clip(
         monkeypatch.setattr(block_ledger.BlockLedger, "create_claim", overtaken)
         claim = first.claim(["a", "b"])
         assert (claim.block, claim.clip_ids) == (1, ("a",))
-        assert read_claim(empty_store / "claims" / claim.name).claim == claim
+        assert read_claim(open_storage(empty_store), claim.name).claim == claim
         assert second.pending(["a", "b"]) == []
 
 
