@@ -1,6 +1,6 @@
 """Small Parquet tables with a strict schema, as all tables between the stages are written and read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError, Problem, SchemaError
 
-_TABLE_KEY: Final = b"videodistill.table"
+TABLE_KEY: Final = b"videodistill.table"
 """Schema metadata that names what a Parquet file holds."""
 
 
@@ -25,7 +25,7 @@ def encode_table(table: pa.Table, kind: str, metadata: Mapping[str, str] | None 
     entries = {key.encode(): value.encode() for key, value in (metadata or {}).items()}
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({_TABLE_KEY: kind.encode(), **entries}),
+        table.replace_schema_metadata({TABLE_KEY: kind.encode(), **entries}),
         sink,
         compression="zstd",
         write_page_checksum=True,
@@ -41,14 +41,17 @@ def write_table(
     replace_file(path, encode_table(table, kind, metadata))
 
 
-def read_table(path: Path, kind: str, schema: pa.Schema) -> tuple[pa.Table, dict[str, str]]:
-    """Reads a Parquet table that has exactly the columns of a schema, without nulls.
+def read_table(
+    path: Path, kind: str, schema: pa.Schema, *, nullable: Collection[str] = ()
+) -> tuple[pa.Table, dict[str, str]]:
+    """Reads a Parquet table that has exactly the columns of a schema.
 
     Args:
         path: the file.
         kind: what the table must hold; a file that does not say what it holds is taken by its
             columns, so that other programs can write these tables too.
         schema: the columns expected; narrower number types and large strings are converted.
+        nullable: the columns in which a null has a meaning; elsewhere it is an error.
 
     Returns:
         The rows and the schema's metadata.
@@ -68,7 +71,7 @@ def read_table(path: Path, kind: str, schema: pa.Schema) -> tuple[pa.Table, dict
         key.decode(): value.decode(errors="replace")
         for key, value in (table.schema.metadata or {}).items()
     }
-    found_kind = metadata.get(_TABLE_KEY.decode(), kind)
+    found_kind = metadata.get(TABLE_KEY.decode(), kind)
     if found_kind != kind:
         raise SchemaError(what, [("", f"holds {found_kind}, not {kind}")])
     problems = _column_problems(table.column_names, schema.names)
@@ -81,7 +84,7 @@ def read_table(path: Path, kind: str, schema: pa.Schema) -> tuple[pa.Table, dict
         except pa.ArrowException as error:
             problems.append(Problem(field.name, f"is not {field.type}: {error}"))
             continue
-        if column.null_count:
+        if column.null_count and field.name not in nullable:
             problems.append(Problem(field.name, f"has {column.null_count} nulls"))
         columns.append(column)
     if problems:
