@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache_schema import FeatureIdentity, Preprocess, SchemaError
+from cache_schema import FeatureIdentity, InputError, Preprocess, SchemaError
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
@@ -153,3 +153,107 @@ def test_broken_identities_are_refused(
 def test_other_json_is_no_identity(document: object) -> None:
     with pytest.raises(SchemaError, match="not an object"):
         FeatureIdentity.from_json(document)
+
+
+IMPORTED = {
+    "source": "imported",
+    "origin": "MIST, AGQA",
+    "encoder": "unknown",
+    "weights_sha256": "unknown",
+    "quick_gelu": "unknown",
+    "token_space": "unknown",
+    "preprocess": "unknown",
+    "precision": "unknown",
+    "frame_policy": "unknown",
+    "patches": 0,
+}
+
+
+def test_an_imported_identity_says_what_is_unknown(
+    make_identity: Callable[..., FeatureIdentity],
+) -> None:
+    identity = make_identity(**IMPORTED)
+    assert set(identity.unknown) == {name for name, value in IMPORTED.items() if value == "unknown"}
+    assert FeatureIdentity.from_json(json.loads(json.dumps(identity.to_json()))) == identity
+    assert identity.reader_features == ("imported",)
+    other = replace(identity, origin="MIST, STAR")
+    assert identity.digest != other.digest
+    assert identity.differences(other) == ["origin: 'MIST, AGQA' here, 'MIST, STAR' there"]
+
+
+def test_a_known_and_an_unknown_preprocessing_differ_field_by_field(
+    make_identity: Callable[..., FeatureIdentity],
+) -> None:
+    here, there = make_identity(), make_identity(**IMPORTED)
+    assert "preprocess: 'unknown' here, 'unknown' there" not in here.differences(there)
+    assert "preprocess.image_size: 224 here, 'unknown' there" in here.differences(there)
+    assert "source: 'extracted' here, 'imported' there" in here.differences(there)
+
+
+def test_frames_chosen_from_unknown_ones_are_unknown(
+    make_identity: Callable[..., FeatureIdentity],
+) -> None:
+    imported = {"source": "imported", "origin": "x", "frame_policy": "unknown-midpoint-1"}
+    assert make_identity(**imported).unknown == ("frame_policy",)
+    assert make_identity(**{**imported, "frame_policy": "midpoint-pts-1"}).unknown == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"weights_sha256": "unknown"}, "weights_sha256"),
+        ({"quick_gelu": "unknown"}, "quick_gelu"),
+        ({"preprocess": "unknown"}, "preprocess"),
+        ({"frame_policy": "unknown-midpoint-1"}, "frame_policy"),
+        ({"patches": 0}, "patches"),
+        ({"origin": "elsewhere"}, "origin"),
+        ({"source": "imported"}, "origin"),
+        ({"pool": "4x4"}, "pool"),
+        ({"pool": "7x7-to-4x4"}, "pool"),
+        ({"quantised": "int4"}, "quantised"),
+        ({**IMPORTED, "quantised": "int8-token"}, "quantised"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_contradictions_are_refused(
+    make_identity: Callable[..., FeatureIdentity], change: dict[str, object], path: str
+) -> None:
+    with pytest.raises(SchemaError) as caught:
+        make_identity(**change)
+    assert [found for found, _ in caught.value.problems] == [path]
+
+
+def test_a_default_that_is_spelt_out_is_another_spelling(identity: FeatureIdentity) -> None:
+    with pytest.raises(SchemaError, match="pool: is 'none', which is left out"):
+        FeatureIdentity.from_json(identity.to_json() | {"pool": "none"})
+
+
+def test_a_reduced_identity_is_its_own_and_knows_its_source(
+    make_identity: Callable[..., FeatureIdentity],
+) -> None:
+    whole = make_identity(patches=49)
+    pooled, int8 = whole.reduced(pool=(4, 4)), whole.reduced(int8=True)
+    both = whole.reduced(pool=(4, 4), int8=True)
+    assert len({whole.digest, pooled.digest, int8.digest, both.digest}) == 4
+    assert (pooled.patches, int8.patches, both.patches) == (16, 49, 16)
+    assert pooled.reduced(int8=True) == both
+    assert pooled.unreduced() == int8.unreduced() == both.unreduced() == whole
+    assert (whole.variant, both.variant) == ("", "pooled 7x7-to-4x4, int8")
+    assert both.reader_features == ("int8-token", "pooled")
+    assert whole.differences(both) == [
+        "patches: 49 here, 16 there",
+        "pool: 'none' here, '7x7-to-4x4' there",
+        "quantised: 'none' here, 'int8-token' there",
+    ]
+
+
+def test_what_is_reduced_is_not_reduced_again(
+    make_identity: Callable[..., FeatureIdentity],
+) -> None:
+    pooled = make_identity(patches=49).reduced(pool=(4, 4))
+    with pytest.raises(InputError, match="reduced variant already"):
+        pooled.reduced(pool=(2, 2))
+    with pytest.raises(InputError, match="int8 already"):
+        pooled.reduced(int8=True).reduced(int8=True)
+    with pytest.raises(InputError, match="no patches"):
+        make_identity(**IMPORTED).reduced(int8=True)
