@@ -1,16 +1,13 @@
 """How two stores differ: in identity, in clips, and in the features of the clips that both hold."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema.outcome import Status
+from cache_schema.feature_equality import ClipRecord, clip_records, differing_features
 from cache_schema.reader import FeatureStore
-
-_CLS_CLIPS_AT_ONCE: Final = 64
 
 Float16 = npt.NDArray[np.float16]
 
@@ -90,23 +87,26 @@ def compare_stores(
     Raises:
         CorruptStore: features that had to be read are damaged.
     """
-    pair = _Pair(a, b)
-    suspects = set(pair.common)
-    if pair.comparable:
-        suspects = {clip_id for clip_id in pair.common if not pair.same_record(clip_id)}
-        suspects.difference_update(pair.equal_cls(sorted(filter(pair.same_patches, suspects))))
-    differing = sorted(suspects)
-    measured = set(_spread(differing, sample) if pair.comparable else [])
+    records = clip_records(a), clip_records(b)
+    ids_a, ids_b = ({clip for clip, found in part.items() if found.ok} for part in records)
+    common = sorted(ids_a & ids_b)
+    comparable = _shape(a) == _shape(b)
+    differing = common
+    if comparable:
+        other_bytes = differing_features((a, b), records, common)
+        differing = [c for c in common if c in other_bytes or not _same_times(a, b, c)]
+    measured = set(_spread(differing, sample) if comparable else [])
     found = []
     for clip_id in differing:
-        found.append(pair.difference(clip_id, measure=clip_id in measured))
+        pair = records[0][clip_id], records[1][clip_id]
+        found.append(_difference((a, b), pair, clip_id, measure=clip_id in measured))
         if on_clip is not None and clip_id in measured:
             on_clip(sum(difference.cls is not None for difference in found), len(measured))
     return StoreDifference(
         identity=tuple(a.identity.differences(b.identity)),
-        only_a=tuple(sorted(pair.rows_a.keys() - pair.rows_b.keys())),
-        only_b=tuple(sorted(pair.rows_b.keys() - pair.rows_a.keys())),
-        same=len(pair.common) - len(found),
+        only_a=tuple(sorted(ids_a - ids_b)),
+        only_b=tuple(sorted(ids_b - ids_a)),
+        same=len(common) - len(found),
         differing=tuple(found),
     )
 
@@ -130,67 +130,31 @@ def token_difference(one: Float16, other: Float16) -> TokenDifference:
     )
 
 
-_COLUMNS: Final = (
-    "clip_id", "status", "slot", "source_digest", "backend", "cls_digest", "patch_digest"
-)  # fmt: skip
+def _difference(
+    stores: tuple[FeatureStore, FeatureStore],
+    records: tuple[ClipRecord, ClipRecord],
+    clip_id: str,
+    *,
+    measure: bool,
+) -> ClipDifference:
+    cls = patch = None
+    if measure:
+        cls = token_difference(*(store.read_cls([clip_id]) for store in stores))
+        patch = token_difference(*(store.read_patches([clip_id]) for store in stores))
+    times = [store.frame_times(clip_id) for store in stores]
+    same_length = len(times[0]) == len(times[1])
+    return ClipDifference(
+        clip_id=clip_id,
+        source_differs=records[0].source_digest != records[1].source_digest,
+        backends=(records[0].backend, records[1].backend),
+        time_max_abs=float(np.abs(times[0] - times[1]).max()) if same_length else None,
+        cls=cls,
+        patch=patch,
+    )
 
 
-class _Pair:
-    """Two stores, and what their manifests say of the clips that have features."""
-
-    def __init__(self, a: FeatureStore, b: FeatureStore) -> None:
-        self._a, self._b = a, b
-        self.rows_a, self.rows_b = _ok_rows(a), _ok_rows(b)
-        self.common = sorted(self.rows_a.keys() & self.rows_b.keys())
-        self.comparable = _shape(a) == _shape(b)
-
-    def same_record(self, clip_id: str) -> bool:
-        """Tells whether digests alone say that a clip is the same in both stores."""
-        a, b = self.rows_a[clip_id], self.rows_b[clip_id]
-        same_cls = all(a[name] == b[name] for name in ("cls_digest", "slot"))
-        return same_cls and self.same_patches(clip_id)
-
-    def same_patches(self, clip_id: str) -> bool:
-        a, b = self.rows_a[clip_id], self.rows_b[clip_id]
-        same_times = np.array_equal(self._a.frame_times(clip_id), self._b.frame_times(clip_id))
-        return a["patch_digest"] == b["patch_digest"] and same_times
-
-    def equal_cls(self, clip_ids: Sequence[str]) -> Iterator[str]:
-        """Yields those of some clips whose CLS features, which are read, are the same."""
-        for start in range(0, len(clip_ids), _CLS_CLIPS_AT_ONCE):
-            part = clip_ids[start : start + _CLS_CLIPS_AT_ONCE]
-            one, other = (store.read_cls(part).view(np.uint16) for store in (self._a, self._b))
-            equal = (one == other).all(axis=(1, 2))
-            yield from (clip_id for clip_id, same in zip(part, equal, strict=True) if same)
-
-    def difference(self, clip_id: str, *, measure: bool) -> ClipDifference:
-        """Describes a clip that is not the same; reads its features to measure them."""
-        a, b = self.rows_a[clip_id], self.rows_b[clip_id]
-        times = [store.frame_times(clip_id) for store in (self._a, self._b)]
-        cls = patch = None
-        if measure:
-            stores, ids = (self._a, self._b), [clip_id]
-            cls = token_difference(*(store.read_cls(ids) for store in stores))
-            patch = token_difference(*(store.read_patches(ids) for store in stores))
-        same_length = len(times[0]) == len(times[1])
-        return ClipDifference(
-            clip_id=clip_id,
-            source_differs=a["source_digest"] != b["source_digest"],
-            backends=(str(a["backend"]), str(b["backend"])),
-            time_max_abs=float(np.abs(times[0] - times[1]).max()) if same_length else None,
-            cls=cls,
-            patch=patch,
-        )
-
-
-def _ok_rows(store: FeatureStore) -> dict[str, Mapping[str, object]]:
-    table = store.manifest().select(list(_COLUMNS))
-    return {
-        row["clip_id"]: row
-        for batch in table.to_batches(max_chunksize=4096)
-        for row in batch.to_pylist()
-        if row["status"] == Status.OK
-    }
+def _same_times(a: FeatureStore, b: FeatureStore, clip_id: str) -> bool:
+    return np.array_equal(a.frame_times(clip_id), b.frame_times(clip_id))
 
 
 def _shape(store: FeatureStore) -> tuple[object, ...]:

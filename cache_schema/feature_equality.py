@@ -1,0 +1,79 @@
+"""Whether two stores hold the same bytes of a clip: told by digests where possible, else by reading."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+
+from cache_schema.outcome import Status
+from cache_schema.reader import FeatureStore
+
+_CLS_CLIPS_AT_ONCE: Final = 64
+_ROWS_AT_ONCE: Final = 4096
+
+ArrayName = Literal["cls", "patch"]
+
+
+class ClipRecord(NamedTuple):
+    """What a manifest says of one clip's features."""
+
+    ok: bool
+    segment: int
+    slot: int
+    cls_digest: str
+    patch_digest: str
+    source_digest: str
+    backend: str
+
+
+def clip_records(store: FeatureStore) -> dict[str, ClipRecord]:
+    """Returns the records of all clips of a store, failed ones included."""
+    names = ["clip_id", "status", *ClipRecord._fields[1:]]
+    return {
+        clip_id: ClipRecord(status == Status.OK, *rest)
+        for batch in store.manifest().select(names).to_batches(max_chunksize=_ROWS_AT_ONCE)
+        for clip_id, status, *rest in zip(*(c.to_pylist() for c in batch.columns), strict=True)
+    }
+
+
+def differing_features(
+    stores: tuple[FeatureStore, FeatureStore],
+    records: tuple[Mapping[str, ClipRecord], Mapping[str, ClipRecord]],
+    clip_ids: Sequence[str],
+) -> dict[str, ArrayName]:
+    """Finds the clips of which two stores hold different bytes.
+
+    Patches are compared by their digests. CLS features share a shard with those of other clips; they
+    are read where the two shards differ.
+
+    Args:
+        stores: two stores with features of one shape.
+        records: their clips' records.
+        clip_ids: clips that have features in both.
+
+    Returns:
+        The clips that differ, each with the array that does: ``patch`` goes before ``cls``.
+
+    Raises:
+        CorruptStore: CLS features that had to be read are damaged.
+    """
+    found: dict[str, ArrayName] = {}
+    unsure = []
+    for clip_id in clip_ids:
+        one, other = (record[clip_id] for record in records)
+        if one.patch_digest != other.patch_digest:
+            found[clip_id] = "patch"
+        elif (one.cls_digest, one.slot) != (other.cls_digest, other.slot):
+            unsure.append(clip_id)
+    return found | dict.fromkeys(_differing_cls(stores, unsure), "cls")
+
+
+def _differing_cls(
+    stores: tuple[FeatureStore, FeatureStore], clip_ids: Sequence[str]
+) -> Iterator[str]:
+    for start in range(0, len(clip_ids), _CLS_CLIPS_AT_ONCE):
+        part = clip_ids[start : start + _CLS_CLIPS_AT_ONCE]
+        # As integers: a difference is one of bytes, also between 0.0 and -0.0.
+        one, other = (store.read_cls(part).view(np.uint16) for store in stores)
+        differs = (one != other).any(axis=(1, 2))
+        yield from (clip_id for clip_id, wrong in zip(part, differs, strict=True) if wrong)
