@@ -62,9 +62,11 @@ class ClipOutcome:
     detail: str = ""
     """One line about the failure; longer text is cut, line breaks become spaces."""
     frame_index: npt.NDArray[np.int32] | None = None
-    """int32 [N]: place of each frame used among the frames of the video, in presentation order."""
+    """int32 [N]: place of each frame used among the frames of the video, in presentation order;
+    None where an import does not know it."""
     frame_time: npt.NDArray[np.float64] | None = None
-    """float64 [N]: presentation time of each frame used, in seconds from the file's start."""
+    """float64 [N]: presentation time of each frame used, in seconds from the file's start; None where
+    an import does not know it."""
     distinct_frames: int = 0
     """How many of the N frames differ; fewer than N in a clip of fewer than N frames."""
     source_path: str = ""
@@ -141,17 +143,17 @@ class ClipOutcome:
 
     def _frame_problems(self) -> list[Problem]:
         problems = []
-        if (self.frame_index is None) != (self.frame_time is None):
-            problems.append(Problem("frame_time", "and frame_index must be given together"))
-        elif self.frame_index is not None and self.frame_time is not None:
-            index, time = np.asarray(self.frame_index), np.asarray(self.frame_time)
-            if index.shape != time.shape:
-                what = f"has shape {time.shape}, frame_index {index.shape}"
+        index, time = self.frame_index, self.frame_time
+        if time is None and index is not None:
+            problems.append(Problem("frame_time", "must be given with frame_index"))
+        elif time is not None:
+            if index is not None and np.shape(index) != np.shape(time):
+                what = f"has shape {np.shape(time)}, frame_index {np.shape(index)}"
                 problems.append(Problem("frame_time", what))
             if np.any(np.diff(time) < 0):
                 problems.append(Problem("frame_time", "goes backwards"))
-            if not 1 <= self.distinct_frames <= len(index):
-                what = f"is {self.distinct_frames}, outside 1 to {len(index)}"
+            if not 1 <= self.distinct_frames <= len(time):
+                what = f"is {self.distinct_frames}, outside 1 to {len(time)}"
                 problems.append(Problem("distinct_frames", what))
         return problems
 
@@ -165,10 +167,7 @@ class ClipOutcome:
 
     def _status_problems(self) -> list[Problem]:
         if self.status == Status.OK:
-            problems = [Problem("reason", "is given for a clip that is ok")] if self.reason else []
-            if self.frame_index is None:
-                problems.append(Problem("frame_index", "is missing for a clip that is ok"))
-            return problems
+            return [Problem("reason", "is given for a clip that is ok")] if self.reason else []
         return [] if self.reason else [Problem("reason", "is missing for a clip that failed")]
 
 

@@ -257,10 +257,18 @@ class StoreWriter:
             )
         frames = self.identity.frames
         for outcome in outcomes:
-            if outcome.frame_index is not None and len(outcome.frame_index) != frames:
+            times = outcome.frame_time
+            if times is not None and len(times) != frames:
                 raise InputError(
-                    f"The outcome of clip {outcome.clip_id!r} tells of {len(outcome.frame_index)} "
-                    f"frames; this store keeps {frames} of every clip."
+                    f"The outcome of clip {outcome.clip_id!r} tells of {len(times)} frames; this "
+                    f"store keeps {frames} of every clip."
+                )
+            # Only another program's features may lack what extraction always knows.
+            known = outcome.frame_index is not None or self.identity.source == "imported"
+            if outcome.status is Status.OK and not known:
+                raise InputError(
+                    f"The outcome of clip {outcome.clip_id!r} does not tell its frames; only an "
+                    f"imported store may lack them."
                 )
 
     def _require_features(

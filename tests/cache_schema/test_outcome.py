@@ -47,7 +47,6 @@ def test_foreign_text_becomes_one_short_line() -> None:
     [
         ({"status": "maybe"}, "status"),
         ({"reason": "io"}, "reason"),
-        ({"frame_index": None, "frame_time": None}, "frame_index"),
         ({"frame_time": None}, "frame_time"),
         ({"frame_index": np.arange(4)}, "frame_time"),
         ({"frame_index": np.array([0.5] * 5)}, "frame_index"),
@@ -74,6 +73,14 @@ def test_broken_outcomes_are_refused(
     with pytest.raises(SchemaError) as caught:
         ok_outcome(**{"clip_id": "c1", **changes})
     assert path in {found for found, _ in caught.value.problems}
+
+
+@pytest.mark.parametrize(
+    "unknown", [{"frame_index": None}, {"frame_index": None, "frame_time": None}], ids=len
+)
+def test_an_import_may_not_know_its_frames(ok_outcome: Make, unknown: dict[str, None]) -> None:
+    outcome = ok_outcome("c1", **unknown)
+    assert ClipOutcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
 
 
 def test_a_failure_needs_a_reason() -> None:

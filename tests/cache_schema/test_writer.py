@@ -454,3 +454,21 @@ def test_blocks_run_on_into_the_next_segment(
         write_clips_of(writer, IDS)
     places = sorted(file.name for file in (empty_store / "commits").iterdir())
     assert places == ["000000.000000.json", "000000.000001.json", "000001.000000.json"]
+
+
+def test_only_an_imported_store_may_lack_its_frames(
+    tmp_path: Path, make_identity: Callable, ok_outcome: Callable, features: Callable
+) -> None:
+    outcome = ok_outcome("c", frame_index=None, frame_time=None)
+    for source in ({}, {"source": "imported", "origin": "elsewhere"}):
+        identity = make_identity(**source)
+        create_store(tmp_path / identity.name, identity, block_slots=4, segment_slots=8)
+        cls, patch = features("c", identity)
+        with StoreWriter(tmp_path / identity.name, identity) as writer:
+            claim = writer.claim(["c"])
+            assert claim is not None
+            if source:
+                writer.write_block(claim, [outcome], cls[None], patch[None])
+            else:
+                with pytest.raises(InputError, match="does not tell its frames"):
+                    writer.write_block(claim, [outcome], cls[None], patch[None])
