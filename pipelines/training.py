@@ -7,11 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from cache_schema import FeatureStore, Question, SentenceTable
-from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
-from train.loop import LAST
 from train.progress import progress_bar
 from train.run import TrainResult, train_run
+from train.run_state import find_state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,12 +23,9 @@ class Trained:
 
 
 def is_complete(run_dir: Path, config: TrainConfig) -> bool:
-    """Whether a run of exactly this configuration has done all its steps."""
-    path = run_dir / LAST
-    if not path.is_file():
-        return False
-    checkpoint = read_checkpoint(path)
-    return checkpoint.config == config and checkpoint.progress.step >= config.steps
+    """Whether a run of exactly this configuration has come to its end."""
+    left = find_state(run_dir)
+    return left is not None and left.config == config and left.progress.finished(config)
 
 
 def train_all(

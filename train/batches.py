@@ -34,10 +34,19 @@ class Batch:
     """int64 [Q], which of the C clips a question asks about."""
     answer: Tensor
     """int64 [Q] answer classes, `UNKNOWN` where training never saw the answer."""
+    question_ids: tuple[str, ...]
+    """The Q questions by name, for messages."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
-        return Batch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        return Batch(
+            cls=self.cls.to(device),
+            patch=self.patch.to(device),
+            text=self.text.to(device),
+            clip_of_question=self.clip_of_question.to(device),
+            answer=self.answer.to(device),
+            question_ids=self.question_ids,
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -119,6 +128,7 @@ class BatchLoader:
             text=torch.from_numpy(self._questions.text(rows)),
             clip_of_question=torch.from_numpy(clip_of_question.astype(np.int64)),
             answer=torch.from_numpy(self._questions.answer[rows]),
+            question_ids=tuple(self._questions.questions[row].question_id for row in rows),
         )
 
     def _buffer(self, clips: int | None = None) -> _Buffer:

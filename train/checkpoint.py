@@ -41,6 +41,12 @@ class Progress:
     best_step: int = 0
     """Step of the best validation."""
 
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether a run has done all its steps, or stopped early as `patience` has it."""
+        stale = (self.step - self.best_step) // config.validate_every
+        gave_up = 0 < config.patience <= stale and self.step % config.validate_every == 0
+        return self.step >= config.steps or gave_up
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:

@@ -195,6 +195,8 @@ class TrainConfig(_Strict):
     """Groups of questions in a batch, each about one clip, whose features are read once."""
     questions_per_clip: int = 4
     """Questions in a group; 1 is the paper's sampling."""
+    accumulate: int = 1
+    """Batches whose gradients make one step; the mean is over all their questions."""
     lr: float = 5e-4
     """Peak learning rate (paper: silent)."""
     weight_decay: float = 0.01
@@ -205,6 +207,10 @@ class TrainConfig(_Strict):
     """The gradient's largest norm."""
     label_smoothing: float = 0.0
     """Of the cross-entropy."""
+    ema_decay: float = 0.0
+    """Validate and keep an exponential moving average of the weights; 0 is off."""
+    patience: int = 0
+    """Stop after so many validations without a new best; 0 never stops early."""
     tau_start: float = 1.0
     """Temperature of Eq. 4 at the first step (paper: silent)."""
     tau_end: float = 0.5
@@ -234,6 +240,7 @@ class TrainConfig(_Strict):
             "steps",
             "clips_per_batch",
             "questions_per_clip",
+            "accumulate",
             "vocabulary_limit",
             "validate_every",
             "evaluation_questions",
@@ -243,7 +250,8 @@ class TrainConfig(_Strict):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "clip_norm", "tau_start", "tau_end"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("seed", "weight_decay", "warmup_steps", "ram_limit_mib"):
+        for name in ("seed", "weight_decay", "warmup_steps", "ram_limit_mib", "patience"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
+        for name in ("label_smoothing", "ema_decay"):
+            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")

@@ -13,16 +13,16 @@ from cache_schema.errors import InputError
 from cache_schema.question_table import Question
 from cache_schema.sentence_table import SentenceTable
 from train.batches import BatchLoader
-from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
 from train.epoch_order import training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
 from train.features import FeatureReader, RamFeatures, feature_bytes, shown
-from train.loop import LAST, Trainer
+from train.loop import Trainer
 from train.methods import build_model, sizes_of
 from train.progress import ProgressCallback
 from train.question_set import QuestionSet
+from train.run_state import find_state
 from train.vocabulary import Vocabulary
 
 
@@ -131,10 +131,10 @@ def _fit(
         run_dir=run_dir,
     )
     reader = _nearest(config, store, train_set, val_set)
-    if resume and (run_dir / LAST).exists():
-        checkpoint = read_checkpoint(run_dir / LAST)
-        checkpoint.require_identity(store.identity, run_dir / LAST)
-        trainer.resume(checkpoint)
+    left = find_state(run_dir) if resume else None
+    if left is not None:
+        left.require_identity(store.identity, run_dir)
+        trainer.resume(left)
     elif config.model.standardise:
         fit_standardisation(model, reader, train_set, config.statistics_clips, config.seed)
     validation = Predictor(config, val_set, reader, vocabulary)
@@ -153,7 +153,9 @@ def _fit(
         trainer.progress.position,
     )
     with closing(loader.batches(order)) as batches:
-        trainer.fit(batches, lambda: validation.accuracy(model), lambda: loader.waited_s, on_step)
+        trainer.fit(
+            batches, lambda: validation.accuracy(trainer.measured), lambda: loader.waited_s, on_step
+        )
     return trainer
 
 

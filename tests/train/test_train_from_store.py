@@ -7,8 +7,8 @@ import torch
 from cache_schema import ClipOutcome, Status, StoreWriter, create_store, open_store
 from train.checkpoint import read_checkpoint
 from train.evaluation import evaluate_run
-from train.loop import LAST
 from train.run import train_run
+from train.run_state import LAST
 
 
 @pytest.fixture

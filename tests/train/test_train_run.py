@@ -3,16 +3,18 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
 from cache_schema.errors import IdentityMismatch, InputError
-from train.checkpoint import read_checkpoint
+from train.checkpoint import CorruptCheckpoint, read_checkpoint
 from train.curves import read_curves
 from train.evaluation import evaluate_run
-from train.loop import BEST, INITIAL, LAST, TrainingDiverged
+from train.loop import BEST, DIVERGED, INITIAL, TrainingDiverged
 from train.metrics import accuracy, mean_frame_hit
 from train.run import train_run
+from train.run_state import LAST, PREVIOUS
 
 
 def train(needle, config, run_dir, **options):
@@ -193,8 +195,92 @@ def test_the_callers_random_state_is_left_alone(small_needle, short_config, tmp_
 def test_a_loss_that_is_no_number_stops_the_run(small_needle, short_config, tmp_path):
     small_needle.store.cls["train-003"][:] = math.nan
     config = replace(short_config, model=replace(short_config.model, standardise=False))
-    with pytest.raises(TrainingDiverged, match=r"the loss is nan at step \d"):
+    with pytest.raises(TrainingDiverged, match=r"has norm nan at step \d"):
         train(small_needle, config, tmp_path)
+    fatal = json.loads((tmp_path / DIVERGED).read_text())["question_ids"]
+    assert any(question_id.startswith("train-003-") for question_id in fatal)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    small_needle, short_config, tmp_path, damage, caplog
+):
+    train(small_needle, short_config, tmp_path)
+    whole = (tmp_path / LAST).read_bytes()
+    if damage == "gone":
+        (tmp_path / LAST).unlink()
+    else:
+        (tmp_path / LAST).write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"")
+    steps = []
+    train(small_needle, short_config, tmp_path, on_step=lambda report: steps.append(report.step))
+    assert steps == [5, 6, 7, 8]
+    assert (tmp_path / LAST).read_bytes() == whole
+    assert ("going on from previous" in caplog.text) is (damage != "gone")
+
+
+def test_without_a_sound_checkpoint_the_damage_is_named(small_needle, short_config, tmp_path):
+    train(small_needle, short_config, tmp_path)
+    for name in (LAST, PREVIOUS):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CorruptCheckpoint, match=r"last\.safetensors is not a whole"):
+        train(small_needle, short_config, tmp_path)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(small_needle, short_config, tmp_path):
+    # Three clips have four questions each: two halves of six clips are the batch of six.
+    model = replace(short_config.model, sampler="uniform")
+    parts = replace(short_config, steps=3, model=model, clips_per_batch=3, accumulate=2)
+    whole = replace(parts, clips_per_batch=6, accumulate=1)
+    curves = []
+    for name, config in (("parts", parts), ("whole", whole)):
+        train(small_needle, config, tmp_path / name)
+        lines = [line for line in read_curves(tmp_path / name) if line["kind"] == "train"]
+        curves.append([(line["loss"], line["accuracy"], line["grad_norm"]) for line in lines])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+
+
+def test_the_average_is_that_of_all_steps(small_needle, short_config, tmp_path, monkeypatch):
+    config = replace(short_config, steps=4, ema_decay=0.5)
+    past = []
+    original = torch.optim.AdamW.step
+
+    def step(optimizer, *args):
+        original(optimizer, *args)
+        past.append([p.detach().clone() for g in optimizer.param_groups for p in g["params"]])
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    train(small_needle, config, tmp_path)
+    # torch copies the first weights, then averages.
+    expected = past[0]
+    for weights in past[1:]:
+        expected = [0.5 * e + 0.5 * w for e, w in zip(expected, weights, strict=True)]
+    kept = read_checkpoint(tmp_path / LAST).part("average")
+    for value in expected:
+        assert any(torch.allclose(value, k) for k in kept.values() if k.shape == value.shape)
+
+
+def test_an_averaged_run_resumes_bit_for_bit_and_keeps_the_average_as_best(
+    small_needle, short_config, tmp_path
+):
+    config = replace(short_config, ema_decay=0.9)
+    train(small_needle, config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(small_needle, config, tmp_path / "cut", on_step=interrupt_after(6))
+    train(small_needle, config, tmp_path / "cut")
+    whole, again = (read_checkpoint(tmp_path / name / LAST) for name in ("whole", "cut"))
+    assert all(torch.equal(again.tensors[name], whole.tensors[name]) for name in whole.tensors)
+    best = read_checkpoint(tmp_path / "whole" / BEST)
+    assert best.progress.step in {4, 8}
+    assert best.part("model").keys() == whole.part("model").keys()
+
+
+def test_a_run_without_progress_stops_early_and_is_complete(small_needle, short_config, tmp_path):
+    # A rate near zero: no validation is better than the first.
+    config = replace(short_config, steps=40, validate_every=4, patience=2, lr=1e-12)
+    result = train(small_needle, config, tmp_path)
+    assert (result.steps, result.best_step) == (12, 4)
+    assert read_checkpoint(tmp_path / LAST).progress.finished(config)
+    assert train(small_needle, config, tmp_path) == result
 
 
 def test_another_configuration_does_not_go_on_with_the_run(small_needle, short_config, tmp_path):
