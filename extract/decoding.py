@@ -1,28 +1,28 @@
-"""Exact decoding with PyAV: in order, each picture known by its presentation time, 8-bit upright RGB."""
+"""Exact decoding with PyAV: forward from key frames, each picture known by its presentation time."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
-from extract.probe import Probe, open_video, quarter_turns
+from extract.decode_plan import DecodePlan, plan_decoding
+from extract.probe import Probe, open_video
+from extract.upright_rgb import Rgb, RgbConverter
 
-Rgb = npt.NDArray[np.uint8]
-"""uint8 [H, W, 3], upright."""
+if TYPE_CHECKING:
+    _VideoPacket: TypeAlias = Packet[VideoStream]
 
-# Containers whose index marks true random access points, and codecs in which decoding from one
-# of those gives every picture shown at or after it. tests/extract holds both against a decoding
-# that leaves nothing out.
-_SKIPPABLE_CONTAINERS: Final = frozenset({"mov", "matroska"})
-_SKIPPABLE_CODECS: Final = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
-_CODECS_WITH_DISPOSABLE_PICTURES: Final = frozenset({"h264", "hevc"})
+_FARTHEST_MISS: Final = 4096
 
 
 class FramesMissing(Exception):  # noqa: N818 -- says what is the case; never leaves this package
@@ -81,7 +81,14 @@ class Decoder(Protocol):
 
 
 class PyavDecoder:
-    """The default: right for every file that FFmpeg decodes."""
+    """The default: right for every file that FFmpeg decodes.
+
+    Args:
+        whole: decode everything in order, as a slow reference for the plans of ``decode_plan``.
+    """
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
 
     @property
     def version(self) -> str:
@@ -96,11 +103,13 @@ class PyavDecoder:
         self, probe: Probe, wanted: npt.NDArray[np.int32], count: DecodeCount
     ) -> Iterator[Rgb]:
         """See ``Decoder.pictures``; leaves out what no wanted picture needs."""
-        targets = iter(probe.ticks[wanted].tolist())
+        ticks = probe.ticks[wanted].tolist()
+        targets = iter(ticks)
         target = next(targets, None)
         previous: int | None = None
-        to_rgb = _RgbConverter()
-        for frame in _decode(probe, needed_packets(probe, wanted), wanted, count):
+        to_rgb = RgbConverter()
+        plan = None if self._whole else plan_decoding(probe, wanted)
+        for frame in _decode(probe, plan, frozenset(ticks), count):
             tick = frame.pts
             if target is None:
                 return
@@ -132,8 +141,8 @@ def pictures_by_order(
     """
     places = set(wanted.tolist())
     last = max(places)
-    to_rgb = _RgbConverter()
-    for place, frame in enumerate(_decode(probe, None, None, count)):
+    to_rgb = RgbConverter()
+    for place, frame in enumerate(_decode(probe, None, frozenset(), count)):
         if place in places:
             yield to_rgb(frame)
         if place == last:
@@ -148,82 +157,50 @@ def census(probe: Probe) -> Census:
     files, whose containers list pictures that do not decode.
     """
     count = DecodeCount()
-    ticks = [frame.pts for frame in _decode(probe, None, None, count)]
+    ticks = [frame.pts for frame in _decode(probe, None, frozenset(), count)]
+    seconds, flags = _times_of(probe, ticks)
+    return Census(count=count, timestamps=seconds, flags=flags)
+
+
+def _times_of(
+    probe: Probe, ticks: list[int | None]
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Returns seconds from the first picture for pictures as they come out, and remarks."""
     known = [tick for tick in ticks if tick is not None]
-    flags: tuple[str, ...] = ()
-    if len(known) == len(ticks) and len(set(known)) == len(ticks):
-        values = np.sort(np.array(known, dtype=np.int64))
-        seconds = (values - values[:1]) * float(probe.time_base)
-    else:
+    values = np.array(known, dtype=np.int64)
+    steps = np.diff(np.sort(values) if probe.shuffled else values)
+    forward = steps[steps > 0]
+    if len(known) < len(ticks) or (len(ticks) > 1 and not forward.size):
         seconds = np.arange(len(ticks)) / float(probe.rate)
-        flags = (f"no usable timestamps; {float(probe.rate):g} frames a second assumed",)
-    return Census(count=count, timestamps=np.asarray(seconds, dtype=np.float64), flags=flags)
-
-
-def needed_packets(probe: Probe, wanted: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_] | None:
-    """Says which packets must be decoded for the wanted pictures.
-
-    A stream is cut at its random access points into groups of pictures; groups without a wanted
-    picture are left out. Pictures shown before the access point that they follow in the file
-    (open groups) also need the group before.
-
-    Args:
-        probe: the file.
-        wanted: int32 [d]: places among the presentable frames.
-
-    Returns:
-        bool [M], in decoding order; None where nothing may be left out.
-    """
-    if (
-        probe.hidden
-        or probe.codec not in _SKIPPABLE_CODECS
-        or not _SKIPPABLE_CONTAINERS & set(probe.container.split(","))
-        or not probe.keyframe[0]
-    ):
-        return None
-    group = probe.group
-    is_wanted = np.isin(probe.pts, probe.ticks[wanted])
-    groups = set(group[is_wanted].tolist())
-    groups.update((group[is_wanted & probe.leading] - 1).tolist())
-    return np.isin(group, list(groups))
+        return seconds, (f"no usable timestamps; {float(probe.rate):g} frames a second assumed",)
+    flags: tuple[str, ...] = ()
+    if forward.size < steps.size:
+        # Parts of other recordings, or a clock that wrapped: the order of the pictures holds.
+        flags = (f"{steps.size - forward.size} timestamps go back and count as one frame each",)
+        steps = np.where(steps > 0, steps, round(float(np.median(forward))))
+    seconds = np.concatenate([[0], np.cumsum(steps)]) * float(probe.time_base)
+    return np.asarray(seconds[: len(ticks)], dtype=np.float64), flags
 
 
 def _decode(
-    probe: Probe,
-    needed: npt.NDArray[np.bool_] | None,
-    wanted: npt.NDArray[np.int32] | None,
-    count: DecodeCount,
+    probe: Probe, plan: DecodePlan | None, wanted: frozenset[int], count: DecodeCount
 ) -> Iterator[VideoFrame]:
-    """Decodes packet by packet, so that a bad one costs only itself."""
-    wanted_ticks = None
-    if wanted is not None and probe.codec in _CODECS_WITH_DISPOSABLE_PICTURES:
-        wanted_ticks = set(probe.ticks[wanted].tolist())
+    """Decodes packet by packet, so that a bad one costs only itself; without a plan, all of them."""
     with open_video(probe.path) as (container, stream):
         context = stream.codec_context
-        place = -1
-        contiguous = True
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:
-                count.bad_packets += 1
-                packet = None
-            if packet is None or packet.size == 0:
-                yield from _counted(context, None, count)
-                return
-            if not packet.is_discard:
-                place += 1
-                if needed is not None and not needed[place]:
-                    if contiguous:
-                        yield from _counted(context, None, count)
-                        context.flush_buffers()
-                    contiguous = False
-                    continue
-                contiguous = True
-                if wanted_ticks is not None:
-                    # A picture that is neither shown nor referred to need not be decoded.
-                    context.skip_frame = "DEFAULT" if packet.pts in wanted_ticks else "NONREF"
+        packets = (
+            _all_packets(container.demux(stream), count)
+            if plan is None
+            else _planned_packets(container, stream, probe, plan, count)
+        )
+        for packet in packets:
+            if packet is None:
+                yield from _drained(context, count)
+                context.flush_buffers()
+                continue
+            if plan is not None and plan.disposable and not packet.is_discard:
+                # A picture that is neither shown nor referred to need not be decoded.
+                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             try:
                 frames = context.decode(packet)
             except av.error.MemoryError:
@@ -232,11 +209,75 @@ def _decode(
                 count.bad_packets += 1
                 continue
             yield from _tallied(frames, count)
+        yield from _drained(context, count)
 
 
-def _counted(context: VideoCodecContext, packet: None, count: DecodeCount) -> Iterator[VideoFrame]:
+def _all_packets(packets: "Iterator[_VideoPacket]", count: DecodeCount) -> "Iterator[_VideoPacket]":
+    """Yields packets up to the end, or to where the container itself is damaged."""
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            count.bad_packets += 1
+            return
+        if packet is None or packet.size == 0:
+            return
+        yield packet
+
+
+def _planned_packets(
+    container: InputContainer,
+    stream: VideoStream,
+    probe: Probe,
+    plan: DecodePlan,
+    count: DecodeCount,
+) -> "Iterator[_VideoPacket | None]":
+    """Yields the packets of a plan, and None wherever the decoder is to start anew."""
+    packets = _all_packets(container.demux(stream), count)
+    place = 0
+    for number, (begin, end) in enumerate(plan.runs):
+        first: _VideoPacket | None = None
+        if number > 0:
+            yield None
+        if number in plan.jumps:
+            packets, first = _jump(container, stream, int(probe.pts[begin]), count)
+            place = begin
+        while place < end:
+            packet = first if first is not None else next(packets, None)
+            first = None
+            if packet is None:
+                return
+            if packet.is_discard:
+                # Hidden packets are still referred to. Where there are any, nothing is left out.
+                yield packet
+                continue
+            if packet.pts != probe.pts[place]:
+                raise FramesMissing
+            place += 1
+            if place > begin:
+                yield packet
+
+
+def _jump(
+    container: InputContainer, stream: VideoStream, target: int, count: DecodeCount
+) -> "tuple[Iterator[_VideoPacket], _VideoPacket]":
+    """Seeks to a key packet and returns it with what follows.
+
+    Raises:
+        FramesMissing: the container's index leads elsewhere.
+    """
+    container.seek(target, stream=stream)
+    packets = _all_packets(container.demux(stream), count)
+    # An index may lead to an earlier key packet, from which reading on gets there.
+    for packet in itertools.islice(packets, _FARTHEST_MISS):
+        if packet.pts == target:
+            return packets, packet
+    raise FramesMissing
+
+
+def _drained(context: VideoCodecContext, count: DecodeCount) -> Iterator[VideoFrame]:
     try:
-        frames = context.decode(packet)
+        frames = context.decode(None)
     except av.error.FFmpegError:
         return
     yield from _tallied(frames, count)
@@ -247,16 +288,3 @@ def _tallied(frames: list[VideoFrame], count: DecodeCount) -> Iterator[VideoFram
         count.frames += 1
         count.corrupt += frame.is_corrupt
         yield frame
-
-
-class _RgbConverter:
-    """Keeps one swscale context per stream: building it anew costs more than using it."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, frame: VideoFrame) -> Rgb:
-        converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        turns = quarter_turns(frame.rotation)
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb

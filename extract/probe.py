@@ -1,9 +1,11 @@
 """What a video file holds, read from its packets without decoding more than one picture."""
 
 import math
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from extract.limits import DecodeLimits
@@ -32,6 +35,9 @@ _TIMELESS_CONTAINERS: Final = frozenset(
 )
 _FIRST_PICTURE_PACKETS: Final = 32
 _COVERED_SHARE: Final = 0.9
+# A header that leaves fewer bits for a second than this has its duration wrong.
+_LEAST_BITS_PER_SECOND: Final = 200
+_INDEX_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -69,6 +75,15 @@ class Probe:
     """Average frames per second; 25 where the file does not say."""
     declared_frames: int
     """Frames that the file claims to present; 0 where it does not say."""
+    interlaced: bool
+    """Whether the first picture consists of two fields."""
+    remarks: tuple[str, ...]
+    """What is odd about the file and does not keep it from being read, a line each."""
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether times, where there are any, are right as a set and not for each picture."""
+        return bool(_TIMELESS_CONTAINERS & set(self.container.split(",")))
 
     @property
     def ticks(self) -> npt.NDArray[np.int64]:
@@ -121,9 +136,12 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if not isinstance(stream, VideoStream):
             kinds = ", ".join(sorted({str(other.type) for other in container.streams})) or "none"
             raise ClipRefused("no_video_stream", f"no video stream; streams found: {kinds}")
+        if stream.disposition & Disposition.attached_pic:
+            raise ClipRefused("no_video_stream", "the only picture is a cover, beside sound")
         context: object = stream.codec_context
         if context is None:
-            raise ClipRefused("unsupported_codec", f"no decoder here for stream {stream.index}")
+            kinds = _sample_kinds(path) or f"stream {stream.index}"
+            raise ClipRefused("unsupported_codec", f"no decoder here for {kinds}")
         stream.thread_count = 1
         yield container, stream
 
@@ -137,37 +155,35 @@ def probe_video(path: Path, limits: DecodeLimits) -> Probe:
     """
     with open_video(path) as (container, stream):
         context = stream.codec_context
-        _check_size(context.width, context.height, limits)
-        ticks, keys, hidden, rotation = _read_packets(container, stream)
-        if not ticks:
+        check_size(context.width, context.height, limits)
+        found = _read_packets(container, stream)
+        if not found.ticks:
             raise ClipRefused("truncated", "the video stream holds no frames")
-        codec = context.codec.canonical_name
+        name, codec = container.format.name, context.codec.canonical_name
         rate = stream.average_rate or Fraction(25)
-        known = {tick for tick in ticks if tick is not None}
-        pts = np.array([0 if tick is None else tick for tick in ticks], dtype=np.int64)
-        declared = _declared_frames(container, stream, pts, hidden)
-        formats = set(container.format.name.split(","))
-        timed = len(known) == len(ticks) and not formats & _TIMELESS_CONTAINERS
-        name, width, height = container.format.name, context.width, context.height
-        pixel_format = context.pix_fmt or ""
-        index, time_base = stream.index, stream.time_base or 1 / rate
-    return Probe(
-        path=path,
-        container=name,
-        codec=codec,
-        stream_index=index,
-        width=width,
-        height=height,
-        pixel_format=pixel_format,
-        rotation=rotation,
-        time_base=time_base,
-        pts=pts,
-        keyframe=np.array(keys, dtype=np.bool_),
-        timed=timed,
-        hidden=hidden,
-        rate=rate,
-        declared_frames=declared,
-    )
+        known = {tick for tick in found.ticks if tick is not None}
+        pts = np.array([0 if tick is None else tick for tick in found.ticks], dtype=np.int64)
+        declared = _declared_frames(container, stream, pts, found)
+        timeless = bool(_TIMELESS_CONTAINERS & set(name.split(",")))
+        return Probe(
+            path=path,
+            container=name,
+            codec=codec,
+            stream_index=stream.index,
+            width=context.width,
+            height=context.height,
+            pixel_format=context.pix_fmt or "",
+            rotation=90 * quarter_turns(found.rotation or 0),
+            time_base=stream.time_base or 1 / rate,
+            pts=pts,
+            keyframe=np.array(found.keys, dtype=np.bool_),
+            timed=len(known) == len(found.ticks) and not timeless,
+            hidden=found.hidden,
+            rate=rate,
+            declared_frames=declared,
+            interlaced=found.interlaced,
+            remarks=tuple(found.remarks),
+        )
 
 
 def quarter_turns(rotation: float) -> int:
@@ -181,7 +197,12 @@ def quarter_turns(rotation: float) -> int:
     return int(rotation // 90) % 4
 
 
-def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+def check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    """Refuses pictures that would exhaust a machine.
+
+    Raises:
+        ClipRefused: ``limit_exceeded``.
+    """
     size = f"{width}x{height} pixels a frame"
     if width * height > limits.pixels:
         raise ClipRefused("limit_exceeded", f"{size}; the limit is {limits.pixels} in all")
@@ -190,15 +211,39 @@ def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
         raise ClipRefused("limit_exceeded", f"{size}; sides may differ {limits.aspect:g} times")
 
 
-def _read_packets(
-    container: InputContainer, stream: VideoStream
-) -> tuple[list[int | None], list[bool], int, int]:
-    """Returns ticks and key marks of presentable packets, the number of hidden ones, rotation."""
-    ticks: list[int | None] = []
-    keys: list[bool] = []
-    hidden = 0
-    rotation: int | None = None
-    packets = container.demux(stream)
+@dataclass(slots=True)
+class _Packets:
+    """What the packets of a file say."""
+
+    ticks: list[int | None] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    hidden: int = 0
+    rotation: float | None = None
+    interlaced: bool = False
+    others_end: float = 0.0
+    """Seconds at which the other streams end."""
+    remarks: list[str] = field(default_factory=list)
+
+    def see_first_picture(self, packet: "Packet[VideoStream]") -> None:
+        """The display matrix and the fields reach Python only with a decoded picture."""
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            return
+        if frames:
+            self.rotation = frames[0].rotation
+            self.interlaced = frames[0].interlaced_frame
+            if self.rotation % 90 != 0:
+                self.remarks.append(f"a rotation by {self.rotation:g} degrees is ignored")
+            if self.interlaced:
+                self.remarks.append("interlaced; the fields are left as they are")
+
+
+def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
+    found = _Packets()
+    # Without a count of frames, the other streams tell whether the file was cut short.
+    packets: Iterator[Packet[VideoStream]]
+    packets = container.demux(stream) if stream.frames else container.demux()  # type: ignore[assignment]
     while True:
         try:
             packet = next(packets, None)
@@ -206,42 +251,58 @@ def _read_packets(
             break  # a damaged tail: what was read so far is what there is
         if packet is None:
             break
-        if rotation is None and len(ticks) < _FIRST_PICTURE_PACKETS:
-            rotation = _rotation_of(packet)
+        if packet.stream_index != stream.index:
+            if packet.pts is not None and packet.time_base:
+                found.others_end = max(found.others_end, float(packet.pts * packet.time_base))
+            continue
+        if packet.has_sidedata("encryption_info"):
+            raise ClipRefused("unsupported_codec", "the video is encrypted")
+        if found.rotation is None and len(found.ticks) < _FIRST_PICTURE_PACKETS:
+            found.see_first_picture(packet)
         if packet.size == 0:
             continue  # the end marker that flushes a decoder
         if packet.is_discard:
-            hidden += 1
+            found.hidden += 1
             continue
-        ticks.append(packet.pts)
-        keys.append(packet.is_keyframe)
-    return ticks, keys, hidden, rotation or 0
-
-
-def _rotation_of(packet: "Packet[VideoStream]") -> int | None:
-    """The display matrix reaches Python only with a decoded picture."""
-    try:
-        frames = packet.decode()
-    except av.error.FFmpegError:
-        return None
-    return 90 * quarter_turns(frames[0].rotation) if frames else None
+        found.ticks.append(packet.pts)
+        found.keys.append(packet.is_keyframe)
+    return found
 
 
 def _declared_frames(
-    container: InputContainer, stream: VideoStream, ticks: npt.NDArray[np.int64], hidden: int
+    container: InputContainer, stream: VideoStream, ticks: npt.NDArray[np.int64], found: _Packets
 ) -> int:
     """Frames that the file claims: its own count, or what its duration leaves room for.
 
     Duration x rate alone would accuse every file of variable rate, so the duration only counts
-    where the timestamps leave a good part of it empty.
+    where the timestamps leave a good part of it empty, and no other stream fills it.
     """
     if stream.frames > 0:
-        return max(stream.frames - hidden, 0)
+        return max(stream.frames - found.hidden, 0)
     if not container.duration or not stream.time_base:
         return 0
+    duration = container.duration / av.time_base
+    if 8 * container.size < _LEAST_BITS_PER_SECOND * duration:
+        found.remarks.append(f"the header's duration of {duration:.0f} s is not credible")
+        return ticks.size
+    start = (container.start_time or 0) / av.time_base
     span = float(int(np.ptp(ticks)) * stream.time_base + 1 / (stream.average_rate or Fraction(25)))
-    share = span / (container.duration / av.time_base)
-    return ticks.size if share > _COVERED_SHARE else round(ticks.size / share)
+    if max(span, found.others_end - start) > _COVERED_SHARE * duration:
+        return ticks.size
+    return round(ticks.size * duration / span)
+
+
+def _sample_kinds(path: Path) -> str:
+    """Names the kinds of samples that an MP4's index lists, such as ``vvc1``; else nothing."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = file.read(_INDEX_BYTES)
+        file.seek(max(size - _INDEX_BYTES, 0))
+        content = head + file.read(_INDEX_BYTES)
+    # A table of sample descriptions: 12 bytes of header and count, 4 of size, the first's kind.
+    kinds = re.findall(rb"stsd.{12}([ -~]{4})", content, flags=re.DOTALL)
+    return ", ".join(sorted({kind.decode() for kind in kinds}))
 
 
 def _unopened(path: Path, error: Exception) -> ClipRefused:
