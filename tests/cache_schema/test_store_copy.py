@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_other_identities_are_refused(filled, tmp_path, make_identity, write_cli
 def test_no_source_and_no_room_are_refused(filled, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="at least one"):
         copy_clips([], tmp_path / "t")
-    monkeypatch.setattr("shutil.disk_usage", lambda _: (0, 0, 1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match="0 MB free"):
         copy_clips([open_store(filled.path)], tmp_path / "t")
     assert not (tmp_path / "t").exists()
