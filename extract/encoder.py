@@ -1,25 +1,35 @@
-"""The frozen CLIP encoder: CLS and patch tokens of pictures, sentence vectors of texts."""
+"""The frozen encoder: pooled and patch tokens of pictures, sentence vectors of texts."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812 -- the name the field uses
 
 from cache_schema import FeatureIdentity, InputError, Preprocess, VideoDistillError
+from extract.batch_memory import BatchMemory
 from extract.encoder_spec import EncoderSpec, digest_weights, identity_of
-from extract.model_loading import load_model, tokenizer_of
+from extract.frame_transfer import FrameTransfer, PendingFeatures
+from extract.model_loading import load_model
+from extract.sentence_tokens import SentenceTokens, sentence_tokens
+from extract.vision_tower import vision_tower
 
-__all__ = ["ClipEncoder", "EncodedFrames", "EncoderSpec", "NonFiniteFrames", "load_encoder"]
+__all__ = [
+    "ClipEncoder",
+    "EncodedFrames",
+    "EncoderSpec",
+    "NonFiniteFrames",
+    "PendingFrames",
+    "load_encoder",
+]
 
 _DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Largest difference of projected CLS and pooled feature, relative to the feature's norm: the two
-# are rounded at different places, the first to float16 in any case.
-_TOLERANCES: Final = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-3}
+# Largest difference between our pooled token and the model's own in fp32, relative to its norm.
+_TOLERANCES: Final = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 5e-3}
 _TEXT_BATCH: Final = 256
 
 
@@ -53,6 +63,20 @@ class EncodedFrames:
     """bool [B]: whether all numbers of a picture's features are finite."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingFrames:
+    """Features that a device is still working on."""
+
+    _features: PendingFeatures
+
+    def wait(self) -> EncodedFrames:
+        """Returns the features when they are there."""
+        features = self._features.wait()
+        finite = features.isfinite().flatten(1).all(1).numpy()
+        tokens = features.numpy()
+        return EncodedFrames(cls=tokens[:, 0], patch=tokens[:, 1:], finite=finite)
+
+
 class ClipEncoder:
     """A loaded encoder. Threads may share it; calls are then made one after the other by torch.
 
@@ -69,17 +93,18 @@ class ClipEncoder:
         self._model = load_model(spec, self._architecture)
         self._weights_sha256 = known or _digest_state(self._model.state_dict())
         self._model.to(self._device)
-        visual = self._model.visual
-        # The last norm and the projection run in fp32, whatever the tower runs in: they cost less
-        # than a hundredth, and their output is what is kept.
-        self._norm = (visual.ln_post.weight.clone(), visual.ln_post.bias.clone())
-        self._norm_eps = float(visual.ln_post.eps)
-        self._projection = visual.proj.clone()
-        self._visual = visual.to(self._dtype)
         preprocess = self.preprocess
         self._mean = self._channels(preprocess.mean)
         self._std = self._channels(preprocess.std)
-        self._self_test()
+        probe = self._probe_pictures()
+        pooled = self._pooled_by_open_clip(probe)
+        self._tower = vision_tower(self._model.visual, self._architecture, self._dtype)
+        self._body = self._tower.body
+        self._self_test(probe, pooled)
+        if spec.compile:
+            self._body = torch.compile(self._body, dynamic=False)
+        self._memory = BatchMemory(self._tokens)
+        self._transfer = FrameTransfer(self._device)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -90,6 +115,16 @@ class ClipEncoder:
     def spec(self) -> EncoderSpec:
         """What was asked for."""
         return self._spec
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a sentence that the text tower reads."""
+        return self._architecture.context_length
+
+    @property
+    def batch_limit(self) -> int | None:
+        """Pictures that are encoded at once since memory was short; None if it never was."""
+        return self._memory.limit
 
     def identity(self, frames: int) -> FeatureIdentity:
         """Returns the identity of features of N = ``frames`` frames a clip."""
@@ -107,7 +142,8 @@ class ClipEncoder:
             pixels: uint8 [B, S, S, 3], resized and cropped to the encoder's input size.
 
         Returns:
-            float16 [B, D] CLS tokens and float16 [B, P, D] patch tokens, not L2-normalised.
+            float16 [B, D] pooled tokens and float16 [B, P, D] patch tokens, not L2-normalised;
+            what they are in each family of towers stands in ``docs/encoders.md``.
 
         Raises:
             NonFiniteFrames: features are NaN or overflow float16.
@@ -120,19 +156,27 @@ class ClipEncoder:
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> EncodedFrames:
         """Encodes pictures as ``encode_frames`` does, and marks features that are not finite."""
+        return self.start(pixels).wait()
+
+    def start(self, pixels: npt.NDArray[np.uint8]) -> PendingFrames:
+        """Starts to encode pictures; on a GPU, returns before they are done.
+
+        A batch that the device's memory does not hold is halved until it does.
+
+        Raises:
+            InputError: pictures of another shape or type.
+        """
         size = self.preprocess.image_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise InputError(
                 f"pictures are {pixels.dtype} {pixels.shape}; this encoder takes uint8 "
                 f"[B, {size}, {size}, 3]"
             )
-        tokens = self._tokens_in_parts(torch.from_numpy(np.ascontiguousarray(pixels)))
-        finite = tokens.isfinite().flatten(1).all(1)
-        features = tokens.cpu().numpy()
-        return EncodedFrames(cls=features[:, 0], patch=features[:, 1:], finite=finite.cpu().numpy())
+        batch = torch.from_numpy(np.ascontiguousarray(pixels))
+        return PendingFrames(self._transfer.start(batch, self._memory))
 
     def encode_text(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], int]:
-        """Encodes sentences into the joint space.
+        """Encodes sentences into the space shared with pictures.
 
         Args:
             texts: n sentences.
@@ -140,49 +184,40 @@ class ClipEncoder:
         Returns:
             float32 [n, D], not L2-normalised, and the number of texts that were longer than the
             model's context and lost their end.
+
+        Raises:
+            InputError: the text tower's tokenizer is absent, or does not belong to it.
         """
-        tokenizer = tokenizer_of(self._architecture)
-        vectors = []
+        vectors = [np.zeros((0, self._architecture.embed_dim), dtype=np.float32)]
         with torch.inference_mode():
             for begin in range(0, len(texts), _TEXT_BATCH):
-                tokens = tokenizer(list(texts[begin : begin + _TEXT_BATCH])).to(self._device)
-                vectors.append(self._model.encode_text(tokens).float().cpu())
-        longest = tokenizer.context_length - 2  # start and end of text
-        truncated = sum(len(tokenizer.encode(text)) > longest for text in texts)
-        if not vectors:
-            return np.zeros((0, self._architecture.embed_dim), dtype=np.float32), 0
-        return torch.cat(vectors).numpy(), truncated
+                tokens = self._sentence_tokens.tokens(texts[begin : begin + _TEXT_BATCH])
+                self._require_vocabulary(tokens)
+                features = self._model.encode_text(tokens.to(self._device))
+                vectors.append(features.float().cpu().numpy())
+        return np.concatenate(vectors), self._sentence_tokens.truncated(texts)
 
-    def _tokens_in_parts(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Halves a batch that the device's memory does not hold; results stay the same."""
-        try:
-            return self._tokens(pixels)
-        except torch.OutOfMemoryError:
-            if len(pixels) == 1:
-                raise
-        torch.cuda.empty_cache()
-        half = len(pixels) // 2
-        return torch.cat(
-            [self._tokens_in_parts(pixels[:half]), self._tokens_in_parts(pixels[half:])]
-        )
+    @cached_property
+    def _sentence_tokens(self) -> SentenceTokens:
+        return sentence_tokens(self._spec, self._architecture)
+
+    def _require_vocabulary(self, tokens: torch.Tensor) -> None:
+        vocabulary = self._architecture.text_cfg.get("vocab_size", 49408)
+        if not isinstance(vocabulary, int) or int(tokens.max()) >= vocabulary:
+            raise InputError(
+                f"the tokenizer gives token {int(tokens.max())}, and the text tower of "
+                f"{self._spec.model} knows {vocabulary}: the tokenizer belongs to another model"
+            )
 
     def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Returns float16 [B, 1 + P, D], CLS first, from uint8 [B, S, S, 3]."""
+        """Returns float16 [B, 1 + P, D], the pooled token first, from uint8 [B, S, S, 3]."""
         with torch.inference_mode():
-            normal = self._visual.forward_intermediates(
-                self._normalised(pixels),
-                indices=1,
-                normalize_intermediates=False,
-                output_fmt="NLC",
-                output_extra_tokens=True,
-            )
-            cls = normal["image_intermediates_prefix"][-1]
-            patch = normal["image_intermediates"][-1]
-            tokens = torch.cat([cls, patch], dim=1).float()
-            tokens = F.layer_norm(tokens, self._norm[0].shape, *self._norm, self._norm_eps)
-            if self._spec.joint:
-                tokens = tokens @ self._projection
-            return tokens.half()
+            tokens = self._trunk_tokens(pixels)
+            return (self._tower.project(tokens) if self._spec.joint else tokens).half()
+
+    def _trunk_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        pooled, patch = self._tower.trunk_tokens(self._body(self._normalised(pixels)))
+        return torch.cat([pooled[:, None], patch], dim=1)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         scaled = pixels.to(self._device).permute(0, 3, 1, 2).float() / 255.0
@@ -191,37 +226,40 @@ class ClipEncoder:
     def _channels(self, values: tuple[float, float, float]) -> torch.Tensor:
         return torch.tensor(values, device=self._device).view(1, 3, 1, 1)
 
-    def _self_test(self) -> None:
-        """Holds the projected CLS token against the model's own pooled feature, once.
+    def _probe_pictures(self) -> torch.Tensor:
+        size = self.preprocess.image_size
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(0, 256, (2, size, size, 3), generator=generator, dtype=torch.uint8)
+
+    def _pooled_by_open_clip(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Returns the image feature that the untouched model gives, fp32 [B, D]."""
+        scaled = pixels.to(self._device).permute(0, 3, 1, 2).float() / 255.0
+        with torch.inference_mode():
+            feature: torch.Tensor = self._model.encode_image((scaled - self._mean) / self._std)
+        return feature
+
+    def _self_test(self, pixels: torch.Tensor, expected: torch.Tensor) -> None:
+        """Holds the pooled token against the model's own image feature, once.
 
         Raises:
             InputError: they differ, so this open_clip builds the tower in another way.
         """
-        size = self.preprocess.image_size
-        generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (2, size, size, 3), generator=generator, dtype=torch.uint8)
-        tokens = self._tokens(pixels)
-        if tokens.shape[1:] != (1 + self._architecture.patches, self._dim):
-            raise InputError(
-                f"the tower of {self._spec.model} gives tokens of shape {list(tokens.shape[1:])}; "
-                f"its configuration promises [{1 + self._architecture.patches}, {self._dim}]"
-            )
-        if not self._spec.joint:
-            return
+        shape = (1 + self._architecture.patches, self._architecture.width)
         with torch.inference_mode():
-            pooled = self._visual(self._normalised(pixels)).float()
-        difference = (tokens[:, 0].float() - pooled).norm() / pooled.norm()
+            tokens = self._trunk_tokens(pixels)
+            if tokens.shape[1:] != shape:
+                raise InputError(
+                    f"the tower of {self._spec.model} gives tokens of shape "
+                    f"{list(tokens.shape[1:])}; its configuration promises {list(shape)}"
+                )
+            difference = (self._tower.project(tokens[:, 0]) - expected).norm() / expected.norm()
         # Written so that NaN fails too.
         if not float(difference) <= _TOLERANCES[self._spec.precision]:
             raise InputError(
-                f"the projected CLS token of {self._spec.model} differs by {float(difference):.2g} "
-                "from the pooled image feature: either the weights are broken, or this version of "
-                "open_clip pools in another way; use a version that pyproject.toml allows"
+                f"the pooled token of {self._spec.model} differs by {float(difference):.2g} "
+                "from the model's own image feature: either the weights are broken, or this "
+                "version of open_clip pools in another way; use a version that pyproject.toml allows"
             )
-
-    @property
-    def _dim(self) -> int:
-        return self._architecture.dim(joint=self._spec.joint)
 
 
 def load_encoder(spec: EncoderSpec) -> ClipEncoder:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cache_schema import FeatureIdentity, InputError
-from extract.model_architecture import ModelArchitecture, read_architecture
+from extract.model_architecture import ModelArchitecture, is_built_in, read_architecture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +31,15 @@ class EncoderSpec:
     device: str = "cpu"
     """Device as torch names it: ``cpu``, ``cuda``, ``cuda:1``. It does not change the identity."""
     pretrained_tag: str | None = None
-    """open_clip's name of the published weights that ``weights`` holds, if it is one of them:
-    preprocessing is then taken from there, and QuickGELU checked."""
+    """open_clip's name of the published weights that ``weights`` holds: preprocessing is then taken
+    from there, and QuickGELU checked. ``own`` for weights of one's own. Needed for models of
+    open_clip whose published weights disagree, unless a configuration says what the weights want."""
+    tokenizer: Path | None = None
+    """Folder with the files of the text tower's tokenizer, where that is not CLIP's own; by default
+    the folder of the weights. It does not change the identity, which is about pictures."""
+    compile: bool = False
+    """Whether torch.compile fuses the vision tower. Changes features by rounding alone, as another
+    batch size does."""
     random_init_seed: int | None = None
     """For tests: weights are drawn from this seed instead of read."""
 
@@ -50,18 +57,57 @@ class EncoderSpec:
 
     @property
     def architecture(self) -> ModelArchitecture:
-        """The model's configuration, checked against the published weights where they are named.
+        """The model's configuration, checked against the published weights.
+
+        It is taken from ``model_config``; else from an ``open_clip_config.json`` beside the
+        weights, as hubs lay them out; else from open_clip, by name.
 
         Raises:
-            InputError: as ``read_architecture`` and ``with_published``.
+            InputError: as ``read_architecture`` and ``with_published``; or the tokens do not exist
+                in the space that is asked for.
         """
-        architecture = read_architecture(self.model, self.model_config)
-        if self.pretrained_tag is None:
-            return architecture
-        # Only open_clip knows its tags, and loading it loads torch.
-        from extract.published_weights import with_published
+        config = self.model_config or _config_beside(self.weights)
+        architecture = read_architecture(self.model, config)
+        if self.model_config is None and config is not None:
+            _require_same_model(architecture, self.model, config)
+        if self.pretrained_tag is not None or (config is None and self.weights is not None):
+            # Only open_clip knows its tags, and loading it loads torch.
+            from extract.published_weights import with_published
 
-        return with_published(architecture, self.model, self.pretrained_tag)
+            architecture = with_published(architecture, self.model, self.pretrained_tag)
+        if self.joint and not architecture.has_joint_patches:
+            raise InputError(
+                f"{self.model} pools its patch tokens before it projects them: they have no place "
+                "in the space shared with text. Use the token space trunk."
+            )
+        return architecture
+
+
+def _config_beside(weights: Path | None) -> Path | None:
+    config = weights and weights.with_name("open_clip_config.json")
+    return config if config is not None and config.is_file() else None
+
+
+def _require_same_model(found: ModelArchitecture, model: str, config: Path) -> None:
+    """Raises if a model of open_clip is named and the weights' own configuration describes another.
+
+    Raises:
+        InputError: with the fields that differ.
+    """
+    if not is_built_in(model):
+        return
+    named = read_architecture(model)
+    fields = ("family", "quick_gelu", "embed_dim", "width", "image_size", "patches")
+    differing = [
+        f"{field} {getattr(found, field)} there, {getattr(named, field)} in {model}"
+        for field in fields
+        if getattr(found, field) != getattr(named, field)
+    ]
+    if differing:
+        raise InputError(
+            f"The weights are not those of {model}: {config} lies beside them and describes "
+            f"another model ({'; '.join(differing)}). Name the model that fits."
+        )
 
 
 def identity_of(

@@ -17,9 +17,10 @@ from extract.model_architecture import ModelArchitecture
 
 if TYPE_CHECKING:
     from open_clip import CLIP
-    from open_clip.tokenizer import SimpleTokenizer
 
 _WEIGHT_SUFFIXES: Final = frozenset({".safetensors", ".pt", ".pth", ".bin"})
+# Of the contrastive loss alone; files hold them as scalars, as vectors, or not at all.
+_LOSS_SCALES: Final = frozenset({"logit_scale", "logit_bias"})
 
 
 def load_model(spec: EncoderSpec, architecture: ModelArchitecture) -> "CLIP":
@@ -41,43 +42,30 @@ def load_model(spec: EncoderSpec, architecture: ModelArchitecture) -> "CLIP":
     return model
 
 
-def tokenizer_of(architecture: ModelArchitecture) -> "SimpleTokenizer":
-    """Returns the tokenizer that belongs to a model.
-
-    Raises:
-        InputError: the text tower needs a tokenizer that would have to be downloaded.
-    """
-    import open_clip
-    from open_clip.tokenizer import SimpleTokenizer
-
-    text_cfg = architecture.model_cfg["text_cfg"]
-    if isinstance(text_cfg, dict) and text_cfg.get("hf_tokenizer_name"):
-        raise InputError(
-            f"the text tower needs the tokenizer {text_cfg['hf_tokenizer_name']!r}, which is not "
-            "part of open_clip; use a model with CLIP's own tokenizer"
-        )
-    with _configured(architecture) as name, _without_open_clip_messages():
-        tokenizer = open_clip.get_tokenizer(name)
-    if not isinstance(tokenizer, SimpleTokenizer):
-        raise InputError("only CLIP's own tokenizer is supported for sentences")
-    return tokenizer
-
-
 def _load_weights(model: "CLIP", weights: Path, name: str) -> None:
-    from open_clip.factory import load_checkpoint
+    from open_clip.convert import convert_state_dict
+    from open_clip.factory import load_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
 
     if weights.suffix not in _WEIGHT_SUFFIXES:
         raise InputError(
             f"{weights} is not a weights file; expected one of {sorted(_WEIGHT_SUFFIXES)}"
         )
+    # Not open_clip's load_checkpoint: it stretches the position embeddings of a model of another
+    # picture size until they fit, and says nothing.
     try:
-        load_checkpoint(model, str(weights), strict=True, weights_only=True)
+        state = convert_state_dict(model, load_state_dict(str(weights), weights_only=True))
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)
+        scales = {key: value for key, value in model.state_dict().items() if key in _LOSS_SCALES}
+        model.load_state_dict({**state, **scales}, strict=True)
     except Exception as error:  # a foreign file makes unpickling fail in any way it likes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[:4])
         raise InputError(
-            f"The weights {weights} do not load into {name}: {reason[:300]}. Expected are "
-            "safetensors or a state dict of exactly this architecture; TorchScript archives and "
-            "pickled objects are not read, because they can run code: convert them once."
+            f"The weights {weights} do not load into {name}: {reason[:500] or type(error).__name__}"
+            ". Expected are safetensors or a state dict of exactly this architecture; TorchScript "
+            "archives and pickled objects are not read, because they can run code: convert them "
+            "once."
         ) from error
 
 

@@ -34,7 +34,6 @@ def encode_sentences(spec: EncoderSpec, store: Path, questions: Iterable[Questio
     if path.is_file():
         return 0
     from extract.encoder import load_encoder
-    from extract.model_loading import tokenizer_of
 
     encoder = load_encoder(spec)
     texts = _texts(questions)
@@ -47,7 +46,7 @@ def encode_sentences(spec: EncoderSpec, store: Path, questions: Iterable[Questio
             features=features,
             encoder=spec.model,
             weights_sha256=encoder.identity(frames=1).weights_sha256,
-            context_length=tokenizer_of(spec.architecture).context_length,
+            context_length=encoder.context_length,
             truncated=truncated,
         ),
     )

@@ -142,7 +142,7 @@ def test_a_tag_that_does_not_fit_is_an_error(tmp_path, model, tag, message):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("ViT-B-16-SigLIP", "timm tower"),
+        ("convnext_base", "timm tower"),
         ("RN50", "convolutional"),
         ("coca_ViT-B-32", "attentional pooling"),
         ("ViT-B-99", "no model"),
@@ -194,21 +194,26 @@ def test_a_plain_state_dict_loads_too(tiny_spec, encoder, pixels, tmp_path):
     assert np.array_equal(other.encode_frames(pixels)[0], encoder.encode_frames(pixels)[0])
 
 
-def test_overflow_is_an_error_that_names_rows(tiny_spec, pixels, tmp_path):
+@pytest.mark.parametrize("space", ["joint", "trunk"])
+def test_overflow_is_an_error_that_names_rows(tiny_spec, pixels, tmp_path, space):
     state = load_file(tiny_spec.weights)
     state["visual.proj"] = state["visual.proj"] * 1e6
-    save_file(state, tmp_path / "large.safetensors")
-    # The self-test compares with a feature that does not overflow.
-    with pytest.raises(InputError, match="weights are broken"):
-        load_encoder(with_spec(tiny_spec, weights=tmp_path / "large.safetensors"))
-    state["visual.proj"] = state["visual.proj"] / 1e6
     state["visual.ln_post.weight"][:] = 6e4
-    save_file(state, tmp_path / "trunk.safetensors")
-    encoder = load_encoder(with_spec(in_trunk(tiny_spec), weights=tmp_path / "trunk.safetensors"))
+    save_file(state, tmp_path / "large.safetensors")
+    spec = with_spec(tiny_spec, weights=tmp_path / "large.safetensors", token_space=space)
+    encoder = load_encoder(spec)
     with pytest.raises(NonFiniteFrames) as caught:
         encoder.encode_frames(pixels)
     assert caught.value.rows == list(range(9))
     assert not encoder.encode(pixels).finite.any()
+
+
+def test_broken_weights_fail_the_self_test(tiny_spec, tmp_path):
+    state = load_file(tiny_spec.weights)
+    state["visual.ln_post.bias"][0] = float("nan")
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(InputError, match="weights are broken"):
+        load_encoder(with_spec(tiny_spec, weights=tmp_path / "nan.safetensors"))
 
 
 @pytest.mark.parametrize(

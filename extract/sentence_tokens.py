@@ -1,0 +1,108 @@
+"""Sentences to the tokens that a text tower was trained on, and how many of them lose their end."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+import torch
+
+from cache_schema import InputError
+from extract.encoder_spec import EncoderSpec
+from extract.model_architecture import ModelArchitecture
+
+# What a configuration may say. open_clip hands everything else to transformers, which has options
+# that run code.
+_OPTIONS: Final = frozenset({"clean", "strip_sep_token"})
+_TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json")
+
+
+class SentenceTokens(Protocol):
+    """Turns sentences into tokens of one length."""
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """Returns int64 [n, context length], padded and cut as in training."""
+        ...
+
+    def truncated(self, texts: Sequence[str]) -> int:
+        """Returns how many of the texts are longer than the context."""
+        ...
+
+
+def sentence_tokens(spec: EncoderSpec, architecture: ModelArchitecture) -> SentenceTokens:
+    """Returns the tokenizer of an encoder's text tower.
+
+    CLIP's own comes with open_clip. Those of SigLIP, CLIPA and MetaCLIP 2 are files, read from
+    ``spec.tokenizer`` or the folder of the weights; nothing is downloaded.
+
+    Raises:
+        InputError: the files, or transformers, are absent, or the configuration asks for options
+            that are not known.
+    """
+    text_cfg = architecture.text_cfg
+    options = cast("Mapping[str, object]", text_cfg.get("tokenizer_kwargs") or {})
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown or text_cfg.get("tokenizer_mode"):
+        raise InputError(
+            f"the configuration of {spec.model} gives the tokenizer options that are not known: "
+            f"{unknown or ['tokenizer_mode']}; known are {sorted(_OPTIONS)}"
+        )
+    name = text_cfg.get("hf_tokenizer_name")
+    if not name:
+        return _ClipTokens(architecture.context_length, options)
+    folder = _tokenizer_folder(spec, str(name))
+    return _FileTokens(folder, architecture.context_length, options)
+
+
+class _ClipTokens:
+    """CLIP's byte-pair encoding: start of text, words, end of text, zeros."""
+
+    def __init__(self, context_length: int, options: Mapping[str, object]) -> None:
+        from open_clip.tokenizer import SimpleTokenizer
+
+        self._tokenizer: SimpleTokenizer = SimpleTokenizer(context_length=context_length, **options)
+        self._longest = context_length - 2
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        return cast("torch.Tensor", self._tokenizer(list(texts)))
+
+    def truncated(self, texts: Sequence[str]) -> int:
+        return sum(len(self._tokenizer.encode(text)) > self._longest for text in texts)
+
+
+class _FileTokens:
+    """A tokenizer that transformers reads from files."""
+
+    def __init__(self, folder: Path, context_length: int, options: Mapping[str, object]) -> None:
+        from open_clip.tokenizer import HFTokenizer
+
+        try:
+            self._tokenizer = HFTokenizer(
+                str(folder), context_length, local_files_only=True, **options
+            )
+        except ImportError as error:
+            raise InputError(
+                f"the text tower's tokenizer in {folder} needs transformers ({error}); install "
+                "videodistill-cache[tokenizers]"
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"the tokenizer in {folder} cannot be read: {error}") from error
+        self._longest = context_length
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        return cast("torch.Tensor", self._tokenizer(list(texts)))
+
+    def truncated(self, texts: Sequence[str]) -> int:
+        clean, encode = self._tokenizer.clean_fn, self._tokenizer.tokenizer
+        return sum(len(encode(clean(text)).input_ids) > self._longest for text in texts)
+
+
+def _tokenizer_folder(spec: EncoderSpec, name: str) -> Path:
+    folder = spec.tokenizer or (spec.weights and spec.weights.parent)
+    if folder is not None and any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        return folder
+    where = f"{folder} has no {_TOKENIZER_FILES[0]}" if folder else "no folder is named"
+    raise InputError(
+        f"the text tower of {spec.model} needs the tokenizer {name}, and {where}. Fetch its files "
+        f"once (`hf download {name} --include 'tokenizer*' 'special*' --local-dir FOLDER`), and put "
+        "them beside the weights or name their folder"
+    )
