@@ -1,6 +1,6 @@
 """Verifying a whole store: everything that is damaged, doubtful or left over, none of it repaired."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -40,7 +40,12 @@ class Finding:
         return f"{self.severity}: {self.place}{clip}: {self.message}"
 
 
-def verify_store(location: str | PathLike[str], *, quick: bool = False) -> list[Finding]:
+def verify_store(
+    location: str | PathLike[str],
+    *,
+    quick: bool = False,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
     """Verifies a store and returns all findings; none means that the store is sound.
 
     Args:
@@ -48,6 +53,7 @@ def verify_store(location: str | PathLike[str], *, quick: bool = False) -> list[
         quick: check metadata, commits, the manifest and the length of every file; without it also
             the digest and every checksum, and look at every feature: NaN, infinity, constant
             features, and patch tokens that all repeat one.
+        on_clip: called after every block with the number of clips looked at and that of all clips.
 
     Raises:
         StoreAbsent, StoreForeign, StoreOlder, StoreNewer: as ``open_store``.
@@ -60,8 +66,12 @@ def verify_store(location: str | PathLike[str], *, quick: bool = False) -> list[
     commits, findings = _read_commits(root)
     findings.extend(_segment_findings(root, commits, files))
     findings.extend(_manifest_findings(root, commits))
+    done, total = 0, sum(len(commit.clips) for commit in commits.values())
     for commit in commits.values():
         findings.extend(_block_findings(root, commit, quick=quick))
+        done += len(commit.clips)
+        if on_clip is not None:
+            on_clip(done, total)
     findings.extend(_left_over(root, commits, files))
     return findings
 

@@ -23,6 +23,12 @@ def test_a_sound_store_has_no_findings(filled, quick: bool) -> None:
     assert verify_store(filled.path, quick=quick) == []
 
 
+def test_progress_ends_at_the_number_of_clips(filled) -> None:
+    told: list[tuple[int, int]] = []
+    verify_store(filled.path, on_clip=lambda *done: told.append(done))
+    assert told == [(4, 10), (8, 10), (10, 10)]
+
+
 def test_an_absent_store_is_an_error_not_a_finding(tmp_path: Path) -> None:
     with pytest.raises(StoreAbsent):
         verify_store(tmp_path / "nothing")
