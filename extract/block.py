@@ -16,8 +16,8 @@ from cache_schema import Clip, ClipOutcome, Status, StoreBusy, StoreWriter
 from cache_schema.clip import escape_problem
 from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.decode_pool import DecodedClip, DecodePool
-from extract.encoder import ClipEncoder, EncodedFrames, load_encoder
-from extract.frame_packing import Float16, FramePacker, Uint8
+from extract.encoder import ClipEncoder, EncodedFrames, PendingFrames, load_encoder
+from extract.frame_packing import Float16, FramePacker, PendingBatch, Uint8
 from extract.frame_request import FrameRequest
 
 _CLIPS_AHEAD = 2
@@ -88,6 +88,7 @@ class BlockExtractor:
             decode_wait=block.decode_wait,
             encode=block.encode_seconds,
             write=write,
+            batch_limit=self._encoder.batch_limit,
         )
 
     def request(self, clip: Clip) -> FrameRequest:
@@ -118,10 +119,10 @@ class BlockExtractor:
             for future in waiting:
                 future.cancel()
 
-    def encode(self, pixels: Uint8) -> EncodedFrames:
-        """Encodes a batch when it is this block's turn."""
+    def start(self, pixels: Uint8) -> PendingFrames:
+        """Starts to encode a batch when it is this block's turn."""
         with self._turns:
-            return self._encoder.encode(pixels)
+            return self._encoder.start(pixels)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
@@ -152,7 +153,7 @@ class _BlockRun:
     ) -> tuple[list[ClipOutcome], Float16, Float16]:
         """Decodes and encodes all clips; returns outcomes, CLS and patch features."""
         batch = self._extractor.settings.batch_frames
-        packer = FramePacker(self._encode, batch, self._cls, self._patch)
+        packer = FramePacker(self._start, batch, self._cls, self._patch)
         begin = time.monotonic()
         for row, decoded in self._extractor.decoded(self._clips):
             self.decode_wait += time.monotonic() - begin
@@ -166,11 +167,11 @@ class _BlockRun:
         self._finish(packer, packer.flush())
         return [self._outcomes[row] for row in range(len(self._clips))], self._cls, self._patch
 
-    def _encode(self, pixels: Uint8) -> EncodedFrames:
+    def _start(self, pixels: Uint8) -> PendingBatch:
         begin = time.monotonic()
-        encoded = self._extractor.encode(pixels)
+        pending = self._extractor.start(pixels)
         self.encode_seconds += time.monotonic() - begin
-        return encoded
+        return _Timed(self, pending)
 
     def _finish(self, packer: FramePacker, rows: list[int]) -> None:
         for row in rows:
@@ -202,6 +203,20 @@ class _BlockRun:
             backend=decoded.backend,
             flags=decoded.flags,
         )
+
+
+class _Timed:
+    """A started batch whose waiting counts as encoding."""
+
+    def __init__(self, block: _BlockRun, pending: PendingFrames) -> None:
+        self._block = block
+        self._pending = pending
+
+    def wait(self) -> EncodedFrames:
+        begin = time.monotonic()
+        encoded = self._pending.wait()
+        self._block.encode_seconds += time.monotonic() - begin
+        return encoded
 
 
 def recorded_path(path: Path, root: Path | None) -> str:

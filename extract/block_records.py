@@ -50,3 +50,5 @@ class BlockReport:
     """Seconds in the encoder, the wait for its turn included."""
     write: float = 0.0
     """Seconds of writing, verifying and committing."""
+    batch_limit: int | None = None
+    """Pictures encoded at once since the device's memory was short; None if it never was."""

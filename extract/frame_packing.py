@@ -5,8 +5,10 @@ by size, and another kernel rounds otherwise: only so are a clip's features the 
 clips it shares a block with, and so whenever a job was killed.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,14 @@ from extract.encoder import EncodedFrames
 
 Float16 = npt.NDArray[np.float16]
 Uint8 = npt.NDArray[np.uint8]
+
+
+class PendingBatch(Protocol):
+    """A batch that an encoder is working on."""
+
+    def wait(self) -> EncodedFrames:
+        """Returns its features when they are there."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -31,8 +41,10 @@ class _Filling:
 class FramePacker:
     """Cuts a stream of clips into full batches; a short clip never leaves an encoder half idle.
 
+    A batch is started before the last one's features are taken, so that a GPU always has work.
+
     Args:
-        encode: encodes uint8 [B, S, S, 3].
+        start: starts to encode uint8 [B, S, S, 3].
         batch_frames: B, the size of every batch.
         cls: float16 [n, N, D], filled row by row.
         patch: float16 [n, N, P, D], likewise.
@@ -40,18 +52,19 @@ class FramePacker:
 
     def __init__(
         self,
-        encode: Callable[[Uint8], EncodedFrames],
+        start: Callable[[Uint8], PendingBatch],
         batch_frames: int,
         cls: Float16,
         patch: Float16,
     ) -> None:
-        self._encode = encode
+        self._start = start
         self._batch = batch_frames
         self._cls = cls
         self._patch = patch
-        self._waiting: list[tuple[int, Uint8]] = []
+        self._waiting: deque[tuple[int, Uint8]] = deque()
         self._frames = 0
         self._clips: dict[int, _Filling] = {}
+        self._started: tuple[PendingBatch, list[tuple[int, int]]] | None = None
         self.nonfinite: set[int] = set()
         """Rows with features that are NaN or infinite."""
 
@@ -77,35 +90,48 @@ class FramePacker:
         self._frames += distinct
         complete: list[int] = []
         while self._frames >= self._batch:
-            complete.extend(self._encode_next(self._batch))
+            complete.extend(self._start_next(self._batch))
         return complete
 
     def flush(self) -> list[int]:
         """Encodes what is left; returns the rows that became complete."""
-        return self._encode_next(self._frames) if self._frames else []
+        complete = self._start_next(self._frames) if self._frames else []
+        return complete + self._take_started()
 
-    def _encode_next(self, size: int) -> list[int]:
-        parts: list[tuple[int, Uint8]] = []
+    def _start_next(self, size: int) -> list[int]:
+        """Starts a batch with ``size`` frames of clips; returns what the last one completed."""
+        pictures: list[Uint8] = []
+        owners: list[tuple[int, int]] = []
         missing = size
         while missing:
-            row, pixels = self._waiting.pop(0)
+            row, pixels = self._waiting.popleft()
             taken, rest = pixels[:missing], pixels[missing:]
-            parts.append((row, taken))
+            pictures.append(taken)
+            owners.append((row, len(taken)))
             missing -= len(taken)
             if len(rest):
-                self._waiting.insert(0, (row, rest))
+                self._waiting.appendleft((row, rest))
         self._frames -= size
-        pictures = [pixels for _, pixels in parts]
         if size < self._batch:
             pictures.append(np.zeros((self._batch - size, *pictures[0].shape[1:]), dtype=np.uint8))
-        encoded = self._encode(np.concatenate(pictures))
+        started = self._start(np.concatenate(pictures))
+        complete = self._take_started()
+        self._started = (started, owners)
+        return complete
+
+    def _take_started(self) -> list[int]:
+        """Sorts the features of the started batch back; returns the rows it completed."""
+        if self._started is None:
+            return []
+        pending, owners = self._started
+        self._started = None
+        encoded = pending.wait()
         complete = []
         begin = 0
-        for row, pixels in parts:
-            end = begin + len(pixels)
-            if self._place(row, encoded, begin, end):
+        for row, count in owners:
+            if self._place(row, encoded, begin, begin + count):
                 complete.append(row)
-            begin = end
+            begin += count
         return complete
 
     def _place(self, row: int, encoded: EncodedFrames, begin: int, end: int) -> bool:

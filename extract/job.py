@@ -205,6 +205,7 @@ class _Job:
         self._writer = StoreWriter(store, plan.identity, job=self._name)
         self._stop = stop
         self._reports: list[BlockReport] = []
+        self._noted_limit: int | None = None
 
     def run(self, workers: int | None) -> list[BlockReport]:
         """Runs until nothing is pending, or until stopped."""
@@ -244,6 +245,7 @@ class _Job:
                 if end.report is not None:
                     self._reports.append(end.report)
                     self._display.block(end.report)
+                    self._note_memory(end.report)
                 elif isinstance(end.error, WorkerLost):
                     self._isolate(end.clips, alone)
                 elif end.error is not None:
@@ -251,6 +253,12 @@ class _Job:
                 blocks += 1
                 if blocks % self._options.compact_every == 0:
                     self._writer.compact()
+
+    def _note_memory(self, report: BlockReport) -> None:
+        limit = report.batch_limit
+        if limit is not None and limit < (self._noted_limit or limit + 1):
+            self._noted_limit = limit
+            self._display.note(f"memory was short: {limit} pictures are encoded at once")
 
     def _left(self, tried: Sequence[str]) -> list[str]:
         """Returns clips that are still, or again, to be done after a round over ``tried``.

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +14,25 @@ class Recorder:
     """An encoder whose features are the picture's first byte; 255 stands for an overflow."""
 
     def __init__(self):
-        self.batches = []
+        self.batches, self.events = [], []
 
     def __call__(self, pixels):
         self.batches.append(len(pixels))
-        value = pixels[:, 0, 0, 0].astype(np.float16)
-        cls = np.repeat(value[:, None], D, 1)
-        patch = np.repeat(value[:, None, None], P, 1).repeat(D, 2)
-        return EncodedFrames(cls=cls, patch=patch, finite=value != 255)
+        self.events.append(("start", len(self.batches)))
+        return Pending(self, len(self.batches), pixels[:, 0, 0, 0].astype(np.float16))
+
+
+@dataclass
+class Pending:
+    recorder: Recorder
+    number: int
+    value: np.ndarray
+
+    def wait(self):
+        self.recorder.events.append(("wait", self.number))
+        cls = np.repeat(self.value[:, None], D, 1)
+        patch = np.repeat(self.value[:, None, None], P, 1).repeat(D, 2)
+        return EncodedFrames(cls=cls, patch=patch, finite=self.value != 255)
 
 
 def pack(clips, batch):
@@ -57,3 +70,11 @@ def test_an_overflow_is_its_own_clips_only():
     _, _, _, packer, complete = pack([[1, 2], [3, 255], [4]], 3)
     assert packer.nonfinite == {1}
     assert sorted(complete) == [0, 1, 2]
+
+
+def test_a_batch_starts_before_the_last_one_is_waited_for():
+    """What keeps a GPU busy while features come down and clips are sorted."""
+    recorder, *_ = pack([[1, 2, 3], [4, 5], [6]], 2)
+    assert recorder.events == [
+        ("start", 1), ("start", 2), ("wait", 1), ("start", 3), ("wait", 2), ("wait", 3)
+    ]  # fmt: skip
