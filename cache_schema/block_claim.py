@@ -28,6 +28,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "owner": field_rules.anything(),
     "clip_ids": field_rules.sequence(clip_id_rule),
     "created": field_rules.text(),
+    "replaces": field_rules.boolean(),
 }
 
 
@@ -41,6 +42,7 @@ class BlockClaim:
         clip_ids: the clips to be done, at most a block's slots.
         job: the job that claimed the block.
         token: random text that tells this claim from any other.
+        replaces: whether the block is to take the place of what lower blocks say of its clips.
     """
 
     segment: int
@@ -48,6 +50,7 @@ class BlockClaim:
     clip_ids: tuple[str, ...]
     job: str
     token: str
+    replaces: bool = False
 
     @property
     def name(self) -> str:
@@ -76,6 +79,8 @@ class ClaimRecord:
             "clip_ids": list(claim.clip_ids),
             "created": datetime.now(UTC).isoformat(),
         }
+        if claim.replaces:
+            document["replaces"] = True
         return seal(document)
 
 
@@ -89,6 +94,8 @@ def read_claim(storage: Storage, name: str) -> ClaimRecord:
         document = unseal(storage.read(key), storage.name(key))
     except CorruptStore:
         document = {}
+    # Only claims that replace say so.
+    document = {"replaces": False, **document}
     owner = document.get("owner")
     if (
         check_fields(document, _RULES)
@@ -104,6 +111,7 @@ def read_claim(storage: Storage, name: str) -> ClaimRecord:
         clip_ids=tuple(cast("list[str]", document["clip_ids"])),
         job=str(document["job"]),
         token=str(document["token"]),
+        replaces=bool(document["replaces"]),
     )
     return ClaimRecord(claim=claim, owner=ProcessOwner(**owner))
 

@@ -27,6 +27,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "abandoned": field_rules.boolean(),
     "cls": field_rules.anything(),
     "clips": field_rules.sequence(field_rules.anything()),
+    "replaces": field_rules.boolean(),
 }
 _CLIP_RULES: Final[Mapping[str, Rule]] = {
     "slot": field_rules.integer(least=NO_SLOT),
@@ -71,6 +72,10 @@ class BlockCommit:
     cls: FileSeal | None
     """The block's cls shard; None when no clip is ok."""
     clips: tuple[CommittedClip, ...]
+    scale: FileSeal | None = None
+    """The block's shard of int8 scales; None when no clip is ok, or patches are not int8."""
+    replaces: bool = False
+    """What it says of its clips goes before all that lower blocks say of them, ok or failed."""
 
     @classmethod
     def of_claim(
@@ -79,6 +84,7 @@ class BlockCommit:
         *,
         job: str,
         cls_file: FileSeal | None = None,
+        scale_file: FileSeal | None = None,
         clips: tuple[CommittedClip, ...] = (),
         abandoned: bool = False,
     ) -> "BlockCommit":
@@ -92,6 +98,7 @@ class BlockCommit:
             abandoned=abandoned,
             cls=cls_file,
             clips=clips,
+            replaces=claim.replaces and not abandoned,
         )
 
     def encode(self) -> bytes:
@@ -100,19 +107,20 @@ class BlockCommit:
             {"slot": clip.slot, "patch": _seal_json(clip.patch), "outcome": clip.outcome.to_json()}
             for clip in self.clips
         ]
-        return seal(
-            {
-                "format": FORMAT,
-                "segment": self.segment,
-                "block": self.block,
-                "token": self.token,
-                "job": self.job,
-                "committed": self.committed,
-                "abandoned": self.abandoned,
-                "cls": _seal_json(self.cls),
-                "clips": clips,
-            }
-        )
+        document: dict[str, object] = {
+            "format": FORMAT,
+            "segment": self.segment,
+            "block": self.block,
+            "token": self.token,
+            "job": self.job,
+            "committed": self.committed,
+            "abandoned": self.abandoned,
+            "cls": _seal_json(self.cls),
+            "clips": clips,
+        }
+        if self.replaces:
+            document["replaces"] = True
+        return seal(document)
 
 
 def read_commit(storage: Storage, name: str) -> BlockCommit:
@@ -137,7 +145,9 @@ def read_commit(storage: Storage, name: str) -> BlockCommit:
     return commit
 
 
-def _parse(document: Mapping[str, object]) -> BlockCommit:
+def _parse(sealed: Mapping[str, object]) -> BlockCommit:
+    # Only commits that replace say so.
+    document = {"replaces": False, **sealed}
     problems = check_fields(document, _RULES)
     if problems:
         raise SchemaError("commit", problems)
@@ -161,6 +171,7 @@ def _parse(document: Mapping[str, object]) -> BlockCommit:
     return BlockCommit(
         **rest,  # type: ignore[arg-type]
         abandoned=bool(document["abandoned"]),
+        replaces=bool(document["replaces"]),
         cls=cls_file,
         clips=tuple(clips),
     )

@@ -7,6 +7,7 @@ without a lock, which of two jobs keeps a clip that both have claimed.
 
 import secrets
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from cache_schema.block_claim import (
     BlockClaim,
@@ -47,11 +48,15 @@ class BlockLedger:
         self._lease_s = lease_s
         self._statuses = dict(statuses)
         self._live: dict[int, ClaimRecord] = {}
+        # Where a commit that replaces has spoken of a clip, nothing below it counts.
+        self._floor: dict[str, int] = {}
+        self._new_failures: set[str] = set()
         claims = self._addresses(CLAIMS)
         commits = self._addresses(COMMITS)
         known = {self._address(*place) for place in folded}
         for address in sorted(commits - known):
-            self._apply(read_commit(self._storage, self._name(address)))
+            self._apply(read_commit(self._storage, self._name(address)), address)
+        self._new_failures.clear()
         self._open = claims - commits - known
         self._next = max(claims | commits | known, default=-1) + 1
 
@@ -73,12 +78,23 @@ class BlockLedger:
                     self._live[address] = record
                     continue
                 commit = end_block(self._storage, record.claim, job=job)
-            self._apply(commit)
+            self._apply(commit, address)
             self._open.discard(address)
 
     def status(self, clip_id: str) -> Status | None:
         """Returns a clip's best committed status, None for a clip without one."""
         return self._statuses.get(clip_id)
+
+    def has_just_failed(self, clip_id: str) -> bool:
+        """Tells whether a clip failed since this ledger was opened, or since ``retry`` of it.
+
+        Whoever wanted it done before then knows nothing of that, and has not asked for a retry.
+        """
+        return clip_id in self._new_failures
+
+    def retry(self, clip_ids: Collection[str]) -> None:
+        """Says that failures of these clips are known, and that they are to be done again."""
+        self._new_failures.difference_update(clip_ids)
 
     def claimed(self, *, before: BlockClaim | None = None) -> set[str]:
         """Returns the clips that live processes have claimed, or only those claimed before one."""
@@ -90,7 +106,9 @@ class BlockLedger:
             for clip_id in record.claim.clip_ids
         }
 
-    def create_claim(self, clip_ids: Collection[str], *, job: str) -> ClaimRecord:
+    def create_claim(
+        self, clip_ids: Collection[str], *, job: str, replaces: bool = False
+    ) -> ClaimRecord:
         """Claims the first free block for some clips, in the name of the calling process."""
         owner, token = ProcessOwner.current(), secrets.token_hex(8)
         address = self._next
@@ -98,7 +116,12 @@ class BlockLedger:
             segment, block = divmod(address, self._root.layout.segment_blocks)
             create_segment(self._root, segment)
             claim = BlockClaim(
-                segment=segment, block=block, clip_ids=tuple(clip_ids), job=job, token=token
+                segment=segment,
+                block=block,
+                clip_ids=tuple(clip_ids),
+                job=job,
+                token=token,
+                replaces=replaces,
             )
             record = ClaimRecord(claim=claim, owner=owner)
             if self._storage.create(f"{CLAIMS}/{claim.name}", record.encode()):
@@ -107,24 +130,23 @@ class BlockLedger:
 
     def narrow_claim(self, record: ClaimRecord, clip_ids: Collection[str]) -> ClaimRecord:
         """Gives up some clips of one's own claim."""
-        claim = record.claim
-        fewer = BlockClaim(
-            segment=claim.segment,
-            block=claim.block,
-            clip_ids=tuple(clip_ids),
-            job=claim.job,
-            token=claim.token,
-        )
+        fewer = replace(record.claim, clip_ids=tuple(clip_ids))
         narrowed = ClaimRecord(claim=fewer, owner=record.owner)
-        self._storage.replace(f"{CLAIMS}/{claim.name}", narrowed.encode())
+        self._storage.replace(f"{CLAIMS}/{fewer.name}", narrowed.encode())
         return narrowed
 
-    def _apply(self, commit: BlockCommit) -> None:
+    def _apply(self, commit: BlockCommit, address: int) -> None:
         for clip in commit.clips:
-            if clip.outcome.status is Status.OK:
-                self._statuses[clip.outcome.clip_id] = Status.OK
-            else:
-                self._statuses.setdefault(clip.outcome.clip_id, Status.FAILED)
+            clip_id, status = clip.outcome.clip_id, clip.outcome.status
+            if address < self._floor.get(clip_id, 0):
+                continue
+            if commit.replaces:
+                self._floor[clip_id] = address
+                self._statuses[clip_id] = status
+            elif status is Status.OK or clip_id not in self._statuses:
+                self._statuses[clip_id] = status
+            if status is Status.FAILED:
+                self._new_failures.add(clip_id)
 
     def _is_alive(self, record: ClaimRecord, address: int) -> bool:
         alive = record.owner.is_alive() if record.owner is not None else None

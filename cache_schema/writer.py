@@ -111,17 +111,22 @@ class StoreWriter:
         with self._lock:
             self._ledger.refresh(job=self.job)
             claimed = self._ledger.claimed()
-            return [
+            pending = [
                 clip_id
                 for clip_id in dict.fromkeys(clip_ids)
                 if clip_id not in claimed and self._ledger.status(clip_id) not in done
             ]
+            if retry_failed:
+                self._ledger.retry(pending)
+            return pending
 
-    def claim(self, clip_ids: Sequence[str]) -> BlockClaim | None:
+    def claim(self, clip_ids: Sequence[str], *, replace: bool = False) -> BlockClaim | None:
         """Claims a block for some clips, at most ``block_slots`` of them.
 
         Args:
-            clip_ids: clips that ``pending`` returned.
+            clip_ids: clips that ``pending`` returned, or any clips to replace.
+            replace: whether the block is to take the place of what the store has of these clips,
+                features or failure. For repair; no reader of an older version sees it.
 
         Returns:
             The claim. Its ``clip_ids`` lack those that another process has claimed or done since
@@ -137,14 +142,15 @@ class StoreWriter:
             )
         with self._lock:
             self._ledger.refresh(job=self.job)
-            free = self._free(clip_ids, self._ledger.claimed())
+            free = self._free(clip_ids, self._ledger.claimed(), replace=replace)
             if not free:
                 return None
-            record = self._ledger.create_claim(free, job=self.job)
+            record = self._ledger.create_claim(free, job=self.job, replaces=replace)
             self._open_claims[record.claim.name] = record.claim
             # Others may have claimed or committed while the claim was made; the lower address wins.
             self._ledger.refresh(job=self.job)
-            kept = self._free(free, self._ledger.claimed(before=record.claim))
+            claimed = self._ledger.claimed(before=record.claim)
+            kept = self._free(free, claimed, replace=replace)
             if not kept:
                 self.abandon(record.claim)
                 return None
@@ -235,11 +241,18 @@ class StoreWriter:
     ) -> None:
         self.close()
 
-    def _free(self, clip_ids: Iterable[str], claimed: Collection[str]) -> list[str]:
+    def _free(
+        self, clip_ids: Iterable[str], claimed: Collection[str], *, replace: bool
+    ) -> list[str]:
+        ledger = self._ledger
         return [
             clip_id
             for clip_id in clip_ids
-            if clip_id not in claimed and self._ledger.status(clip_id) is not Status.OK
+            if clip_id not in claimed
+            and (
+                replace
+                or not (ledger.status(clip_id) is Status.OK or ledger.has_just_failed(clip_id))
+            )
         ]
 
     def _forget(self, claim: BlockClaim) -> None:

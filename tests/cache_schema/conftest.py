@@ -171,6 +171,11 @@ def _write_clips_of() -> Callable[..., None]:
     return write_clips_of
 
 
+@pytest.fixture(name="write_claimed")
+def _write_claimed() -> Callable[..., None]:
+    return write_claimed
+
+
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., subprocess.Popen[str]]:
     """Starts a script in a fresh interpreter that can import this project and this file."""

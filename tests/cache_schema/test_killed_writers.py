@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -148,7 +149,8 @@ def test_killed_writers_lose_nothing_that_was_committed(
         assert contents(open_store(path)) == calm, f"seed {seed}, round {number}"
         codes = Counter(found.code for found in verify_store(path))
         seen.update(f"left over: {code}" for code in codes)
-    print(f"seed {seed}, {rounds} rounds of writers that take {whole_s:.2f} s: {dict(seen)}")
+    found = f"seed {seed}, {rounds} rounds of writers that take {whole_s:.2f} s: {dict(seen)}"
+    sys.stdout.write(f"{found}\n")
     # Kills must fall into the work, or nothing was tried.
     assert seen["killed at work"] >= rounds / 2
     assert seen["half way"] >= rounds / 5

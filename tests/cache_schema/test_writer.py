@@ -402,11 +402,11 @@ def test_of_two_claims_in_one_moment_the_lower_address_keeps_the_clip(
     real = block_ledger.BlockLedger.create_claim
     with StoreWriter(empty_store, identity) as first, StoreWriter(empty_store, identity) as second:
 
-        def overtaken(ledger: object, clip_ids: list[str], *, job: str) -> ClaimRecord:
+        def overtaken(ledger: object, clip_ids: list[str], **options: object) -> ClaimRecord:
             # Just before the first job's claim appears, the second claims one of its clips.
             monkeypatch.undo()
             assert second.claim(["b"]).block == 0
-            return real(ledger, clip_ids, job=job)
+            return real(ledger, clip_ids, **options)
 
         monkeypatch.setattr(block_ledger.BlockLedger, "create_claim", overtaken)
         claim = first.claim(["a", "b"])
@@ -421,10 +421,10 @@ def test_a_claim_that_lost_all_its_clips_is_ended(
     real = block_ledger.BlockLedger.create_claim
     with StoreWriter(empty_store, identity) as first, StoreWriter(empty_store, identity) as second:
 
-        def overtaken(ledger: object, clip_ids: list[str], *, job: str) -> ClaimRecord:
+        def overtaken(ledger: object, clip_ids: list[str], **options: object) -> ClaimRecord:
             monkeypatch.undo()
             second.claim(["a"])
-            return real(ledger, clip_ids, job=job)
+            return real(ledger, clip_ids, **options)
 
         monkeypatch.setattr(block_ledger.BlockLedger, "create_claim", overtaken)
         assert first.claim(["a"]) is None

@@ -47,13 +47,15 @@ def start_group(request: dict, alive: int) -> int:
     for number, clip_ids in enumerate(request["lists"]):
         child = os.fork()
         if child == 0:
+            code = 1
             try:
                 work(request["store"], clip_ids, f"job-{number}", request.get("pause_s", 0.0))
-            except BaseException:
-                traceback.print_exc()
-                sys.stderr.flush()
-                os._exit(1)
-            os._exit(0)
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                os._exit(code)
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     os.write(alive, json.dumps(codes).encode())
@@ -70,13 +72,18 @@ def main() -> None:
         ended, alive = os.pipe()
         leader = start_group(request, alive)
         os.close(alive)
-        print(leader, flush=True)
+        tell(str(leader))
         codes = b""
         while part := os.read(ended, 4096):
             codes += part
         os.close(ended)
         os.waitpid(leader, 0)
-        print(f"ended {codes.decode() or 'killed'}", flush=True)
+        tell(f"ended {codes.decode() or 'killed'}")
+
+
+def tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
