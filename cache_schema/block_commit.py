@@ -28,6 +28,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "cls": field_rules.anything(),
     "clips": field_rules.sequence(field_rules.anything()),
     "replaces": field_rules.boolean(),
+    "scale": field_rules.anything(),
 }
 _CLIP_RULES: Final[Mapping[str, Rule]] = {
     "slot": field_rules.integer(least=NO_SLOT),
@@ -98,6 +99,7 @@ class BlockCommit:
             abandoned=abandoned,
             cls=cls_file,
             clips=clips,
+            scale=scale_file,
             replaces=claim.replaces and not abandoned,
         )
 
@@ -120,6 +122,8 @@ class BlockCommit:
         }
         if self.replaces:
             document["replaces"] = True
+        if self.scale is not None:
+            document["scale"] = _seal_json(self.scale)
         return seal(document)
 
 
@@ -146,8 +150,8 @@ def read_commit(storage: Storage, name: str) -> BlockCommit:
 
 
 def _parse(sealed: Mapping[str, object]) -> BlockCommit:
-    # Only commits that replace say so.
-    document = {"replaces": False, **sealed}
+    # Only commits that replace say so, and only those of int8 patches have scales.
+    document = {"replaces": False, "scale": None, **sealed}
     problems = check_fields(document, _RULES)
     if problems:
         raise SchemaError("commit", problems)
@@ -158,10 +162,13 @@ def _parse(sealed: Mapping[str, object]) -> BlockCommit:
         outcome = ClipOutcome.from_json(clip["outcome"])
         patch, slot = _file_seal(clip["patch"], f"{place}.patch"), cast("int", clip["slot"])
         is_ok = outcome.status is Status.OK
-        if is_ok != (slot != NO_SLOT) or is_ok != (patch is not None):
+        # A clip that is ok has no patch shard in a store of one vector a frame.
+        if is_ok != (slot != NO_SLOT) or (patch is not None and not is_ok):
             problems.append(Problem(place, f"has slot {slot} and status {outcome.status}"))
         clips.append(CommittedClip(outcome=outcome, slot=slot, patch=patch))
-    cls_file = _file_seal(document["cls"], "cls")
+    cls_file, scale_file = (_file_seal(document[name], name) for name in ("cls", "scale"))
+    if scale_file is not None and cls_file is None:
+        problems.append(Problem("scale", "does not fit the clips"))
     if (cls_file is not None) != any(clip.slot != NO_SLOT for clip in clips):
         problems.append(Problem("cls", "does not fit the clips"))
     datetime.fromisoformat(str(document["committed"]))
@@ -173,6 +180,7 @@ def _parse(sealed: Mapping[str, object]) -> BlockCommit:
         abandoned=bool(document["abandoned"]),
         replaces=bool(document["replaces"]),
         cls=cls_file,
+        scale=scale_file,
         clips=tuple(clips),
     )
 

@@ -13,6 +13,7 @@ from cache_schema import field_rules
 from cache_schema.clip import clip_id_rule, escape_problem
 from cache_schema.errors import Problem, SchemaError
 from cache_schema.field_rules import Rule, check_fields
+from cache_schema.measured_loss import MeasuredLoss
 
 LONGEST_DETAIL: Final = 300
 
@@ -39,9 +40,10 @@ _RULES: Final[Mapping[str, Rule]] = {
     "flags": field_rules.sequence(field_rules.text(longest=LONGEST_DETAIL)),
     "start_s": field_rules.optional(field_rules.number(least=0.0)),
     "end_s": field_rules.optional(field_rules.number(above=0.0)),
+    "loss": field_rules.anything(),
 }
-_UNBOUNDED: Final[Mapping[str, object]] = {"start_s": None, "end_s": None}
-"""What a record without these fields means: the clip is its whole video."""
+_LEFT_OUT: Final[Mapping[str, object]] = {"start_s": None, "end_s": None, "loss": None}
+"""What a record without these fields means: the clip is its whole video, and nothing was lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -83,11 +85,13 @@ class ClipOutcome:
     """Begin of the clip in its video, in seconds; None for the video's begin."""
     end_s: float | None = None
     """End of the clip in its video, in seconds, not included; None for the video's end."""
+    loss: MeasuredLoss | None = None
+    """How far the patches of a lossy variant are from those they were made of; written with them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", one_line(self.detail))
         object.__setattr__(self, "flags", tuple(one_line(flag) for flag in self.flags))
-        problems = check_fields({**_UNBOUNDED, **self.to_json()}, _RULES)
+        problems = check_fields({**_LEFT_OUT, **self.to_json()}, _RULES)
         if not problems:
             problems = [
                 *self._frame_problems(),
@@ -112,17 +116,19 @@ class ClipOutcome:
         return hash((self.clip_id, self.status, self.reason, self.source_digest))
 
     def to_json(self) -> dict[str, object]:
-        """Returns plain JSON values, sharing no state with it; bounds that are None are left out."""
+        """Returns plain JSON values, sharing no state with it; bounds and loss of None are left out."""
         values: dict[str, object] = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in _UNBOUNDED or getattr(self, field.name) is not None
+            if field.name not in _LEFT_OUT or getattr(self, field.name) is not None
         }
         for name in ("frame_index", "frame_time"):
             if values[name] is not None:
                 values[name] = np.asarray(values[name]).tolist()
         values["status"] = str(self.status)
         values["flags"] = list(self.flags)
+        if self.loss is not None:
+            values["loss"] = self.loss.to_json()
         return values
 
     @classmethod
@@ -136,9 +142,11 @@ class ClipOutcome:
             raise SchemaError(
                 "clip outcome", [("", f"is {type(document).__name__}, not an object")]
             )
-        problems = check_fields({**_UNBOUNDED, **document}, _RULES)
+        problems = check_fields({**_LEFT_OUT, **document}, _RULES)
         if problems:
             raise SchemaError(f"outcome of clip {document.get('clip_id')!r}", problems)
+        if (loss := document.get("loss")) is not None:
+            document = {**document, "loss": MeasuredLoss.from_json(loss)}
         return cls(**document)
 
     def _frame_problems(self) -> list[Problem]:

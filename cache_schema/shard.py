@@ -1,7 +1,7 @@
 """The bytes of a Zarr v3 shard, encoded and read directly because they are the hot path.
 
 Follows the sharding_indexed and crc32c codecs of the Zarr v3 specification: chunks of raw
-little-endian float16, each followed by its crc32c, then the index, (offset, length) of every chunk
+little-endian numbers, each followed by its crc32c, then the index, (offset, length) of every chunk
 as unsigned 64-bit pairs, followed by its own crc32c. A missing chunk has 2^64 - 1 for both.
 """
 
@@ -18,16 +18,15 @@ _MISSING: Final = np.uint64(2**64 - 1)
 Bytes = npt.NDArray[np.uint8]
 
 
-def encode_shard(chunks: npt.NDArray[np.float16], shape: ShardShape) -> Bytes:
+def encode_shard(chunks: npt.NDArray[np.generic], shape: ShardShape) -> Bytes:
     """Returns a shard file whose first chunks are the given ones; the rest is marked missing.
 
     Args:
-        chunks: float16 [present, ...], each ``shape.chunk_bytes`` long.
+        chunks: [present, ...] of the shard's number type, each ``shape.chunk_bytes`` long.
         shape: the shard's arithmetic.
     """
-    present = len(chunks)
-    flat = np.ascontiguousarray(chunks, dtype="<f2").reshape(present, shape.chunk_bytes // 2)
-    flat = flat.view(np.uint8)
+    present, dtype = len(chunks), np.dtype(shape.dtype).newbyteorder("<")
+    flat = np.ascontiguousarray(chunks, dtype=dtype).reshape(present, -1).view(np.uint8)
     file = np.empty(shape.file_bytes(present), dtype=np.uint8)
     rows = file[: present * shape.stride].reshape(present, shape.stride)
     rows[:, : shape.chunk_bytes] = flat

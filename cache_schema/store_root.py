@@ -1,9 +1,10 @@
 """The root of a store: creating it, and telling absent, foreign, older, same and newer apart."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ from cache_schema.layout import (
     ATTRIBUTE_KEY,
     FORMAT,
     MANIFEST,
+    ArrayLayout,
     StoreLayout,
     segment_name,
 )
@@ -44,6 +46,8 @@ _RULES: Final[Mapping[str, Rule]] = {
     "segment_slots": field_rules.integer(least=1),
     "created": field_rules.text(),
 }
+_READER_FEATURES: Final = {"imported", "int8-token", "pooled"}
+"""What this version can read beyond the first one."""
 _ROOT_KEY: Final = "zarr.json"
 _MISSING: Final = "is missing"
 _UPGRADE: Final = "Upgrade videodistill-cache to use it; it was not touched."
@@ -60,6 +64,8 @@ class StoreRoot:
     """When the store was created, ISO 8601 in UTC."""
     writer_features: tuple[str, ...]
     """What a writer must know beyond format 1; a reader need not."""
+    attributes: Mapping[str, object] = field(compare=False)
+    """All that the root says, as plain JSON values; every version of the manifest keeps a copy."""
 
 
 def create_store(
@@ -97,7 +103,7 @@ def create_store(
         return
     attributes = {
         "format": FORMAT,
-        "reader_features": [],
+        "reader_features": list(identity.reader_features),
         "writer_features": [],
         "identity": identity.to_json(),
         "digest": identity.digest,
@@ -165,6 +171,13 @@ def _read(storage: Storage) -> StoreRoot:
             f"restore it from a backup.",
             file=file,
         )
+    if missing := set(identity.reader_features) - set(ours["reader_features"]):
+        # An older reader would take such a store for a plain one.
+        raise CorruptStore(
+            f"{file} does not name the reader features {sorted(missing)} that its identity needs; "
+            f"restore it from a backup.",
+            file=file,
+        )
     _require_arrays(storage, layout)
     return StoreRoot(
         storage=storage,
@@ -172,6 +185,7 @@ def _read(storage: Storage) -> StoreRoot:
         layout=layout,
         created=ours["created"],
         writer_features=tuple(ours["writer_features"]),
+        attributes=ours,
     )
 
 
@@ -203,9 +217,7 @@ def array_problems(storage: Storage, segment: int, layout: StoreLayout) -> list[
         except ValueError as error:
             problems.append(Problem(place, f"is not JSON: {error}"))
             continue
-        wanted = _array_metadata(
-            expected.shape, expected.chunk, expected.shard, expected.dimensions
-        )
+        wanted = _array_metadata(expected)
         problems.extend(
             Problem(f"{place}:{key}", f"is {found.get(key)!r}, not {value!r}")
             for key, value in wanted.items()
@@ -262,10 +274,12 @@ def _require_known_format(storage: Storage, ours: object) -> None:
         raise StoreNewer(
             f"The store {storage.location} has format {found!r}, later than {FORMAT}. {_UPGRADE}"
         )
-    if features := ours.get("reader_features"):
+    features = ours.get("reader_features")
+    unknown = set(features) - _READER_FEATURES if isinstance(features, list) else set()
+    if unknown:
         raise StoreNewer(
-            f"The store {storage.location} needs a reader that knows {features}; this version does not. "
-            f"{_UPGRADE}"
+            f"The store {storage.location} needs a reader that knows {sorted(unknown)}; this version "
+            f"does not. {_UPGRADE}"
         )
 
 
@@ -279,29 +293,26 @@ def _require_arrays(storage: Storage, layout: StoreLayout) -> None:
         raise CorruptStore(message, file=storage.name(problems[0].path.partition(":")[0]))
 
 
-def _array_metadata(
-    shape: tuple[int, ...],
-    chunk: tuple[int, ...],
-    shard: tuple[int, ...],
-    dimensions: tuple[str, ...],
-) -> dict[str, object]:
-    raw = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+def _array_metadata(array: ArrayLayout) -> dict[str, object]:
+    # The codec of single bytes has no endianness to tell.
+    order = {} if array.dtype == "int8" else {"configuration": {"endian": "little"}}
+    index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
     sharding = {
-        "chunk_shape": list(chunk),
-        "codecs": raw,
-        "index_codecs": raw,
+        "chunk_shape": list(array.chunk),
+        "codecs": [{"name": "bytes", **order}, {"name": "crc32c"}],
+        "index_codecs": index,
         "index_location": "end",
     }
     return {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": list(shape),
-        "data_type": "float16",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard)}},
+        "shape": list(array.shape),
+        "data_type": array.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.shard)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN",
+        "fill_value": "NaN" if math.isnan(array.fill_value) else array.fill_value,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "dimension_names": list(dimensions),
+        "dimension_names": list(array.dimensions),
     }
 
 
@@ -329,9 +340,9 @@ def _segment_metadata(layout: StoreLayout) -> dict[str, bytes]:
             shape=array.shape,
             chunks=array.chunk,
             shards=array.shard,
-            dtype="float16",
-            fill_value=float("nan"),
-            serializer=BytesCodec(endian="little"),
+            dtype=array.dtype,
+            fill_value=array.fill_value,
+            serializer=BytesCodec(endian=None if array.dtype == "int8" else "little"),
             compressors=[Crc32cCodec()],
             filters=None,
             chunk_key_encoding={"name": "default", "separator": "."},
