@@ -96,7 +96,8 @@ class BlockExtractor:
         settings = self.settings
         return FrameRequest(
             path=clip.path,
-            root=settings.root,
+            root=None if settings.follow_links else settings.root,
+            extra_roots=settings.extra_roots,
             start_s=clip.start_s,
             end_s=clip.end_s,
             frames=settings.frames,

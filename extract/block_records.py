@@ -18,7 +18,11 @@ class BlockSettings:
     limits: DecodeLimits
     backend: Backend
     root: Path | None
-    """Folder that must hold the videos; their paths are recorded relative to it."""
+    """Folder of the videos; their paths are recorded relative to it."""
+    follow_links: bool
+    """Whether the videos may lie anywhere, links followed, instead of below the root."""
+    extra_roots: tuple[Path, ...]
+    """Further folders that may hold them."""
     job: str
     decoders: int
     """Decode processes of a worker."""

@@ -1,5 +1,6 @@
 """One clip's frames: check the file, probe it, choose N frames, decode and resize them."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,24 +8,28 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cache_schema.outcome import LONGEST_DETAIL
 from extract.decoding import (
     Census,
     DecodeCount,
-    Decoder,
     FramesMissing,
     PyavDecoder,
-    Rgb,
     census,
     pictures_by_order,
 )
+from extract.decoder_choice import decoders_for
 from extract.frame_choice import FrameChoice, choose_frames
-from extract.frame_request import Backend, FrameRequest
+from extract.frame_request import FrameRequest
 from extract.preprocessing import to_encoder_input
-from extract.probe import Probe, probe_video
+from extract.probe import Probe, check_size
 from extract.refusal import ClipRefused
 from extract.source_file import SourceFile
+from extract.upright_rgb import Rgb
 
 _ENDS_AGREE_SECONDS: Final = 0.5
+# Two equal pictures in a row are common in rendered videos; more tell of a decoder or a recorder
+# that had nothing new.
+_FROZEN_RUN: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -74,10 +79,17 @@ class _Reading:
         size = self.request.preprocess.image_size
         pixels = np.empty((choice.distinct.size, size, size, 3), dtype=np.uint8)
         place = -1
+        shapes: dict[str, None] = {}
         for place, rgb in enumerate(pictures):
+            height, width, _ = rgb.shape
+            check_size(width, height, self.request.limits)
+            shapes[f"{width}x{height}"] = None
             pixels[place] = to_encoder_input(rgb, self.request.preprocess)
         if place + 1 != choice.distinct.size:
             raise FramesMissing
+        if len(shapes) > 1:
+            self.flags.append(f"the picture size changes: {', '.join(shapes)}"[:LONGEST_DETAIL])
+        self.flags.extend(frozen_flags(pixels))
         return pixels
 
     def clip_frames(
@@ -100,7 +112,21 @@ class _Reading:
         )
 
 
-def read_clip(request: FrameRequest, source: SourceFile) -> ClipFrames:
+def frozen_flags(pixels: npt.NDArray[np.uint8]) -> tuple[str, ...]:
+    """Counts pictures that equal the one before, where that happens more than in passing.
+
+    Args:
+        pixels: uint8 [d, S, S, 3], distinct frames in order of presentation.
+    """
+    repeats = [bool(np.array_equal(one, two)) for one, two in itertools.pairwise(pixels)]
+    longest = max((len(list(run)) for same, run in itertools.groupby(repeats) if same), default=0)
+    if longest + 1 < _FROZEN_RUN:
+        return ()
+    share = f"{sum(repeats)} of {len(pixels)} frames equal the one before"
+    return (f"{share}; the longest run is {longest + 1}",)
+
+
+def read_clip(request: FrameRequest, source: SourceFile, probe: Probe) -> ClipFrames:
     """Decodes the frames of one clip.
 
     The same frames come out whichever backend serves: a backend that does not know the file's
@@ -110,14 +136,14 @@ def read_clip(request: FrameRequest, source: SourceFile) -> ClipFrames:
 
     Args:
         request: the clip and how to read it.
-        source: the clip's file, from ``read_source``.
+        source: the clip's file.
+        probe: what the file holds.
 
     Raises:
         ClipRefused: with any reason of decoding.
     """
-    probe = probe_video(source.path, request.limits)
-    reading = _Reading(request=request, source=source, probe=probe)
-    for decoder in _decoders(request.backend):
+    reading = _Reading(request=request, source=source, probe=probe, flags=[*probe.remarks])
+    for decoder in decoders_for(request.backend):
         if not decoder.serves(probe):
             continue
         choice = reading.choose(probe.timestamps)
@@ -125,20 +151,11 @@ def read_clip(request: FrameRequest, source: SourceFile) -> ClipFrames:
         try:
             pixels = reading.resized(decoder.pictures(probe, choice.distinct, count), choice)
         except FramesMissing:
-            reading.flags.clear()
+            reading.flags = [*probe.remarks]
             continue
         _note_damage(reading, count, decoded=probe.pts.size)
         return reading.clip_frames(choice, pixels, decoder.version, count)
     return _read_by_census(reading)
-
-
-def _decoders(backend: Backend) -> Iterator[Decoder]:
-    if backend == "decord":
-        # Loading a second FFmpeg is left to those who ask for it.
-        from extract.decord_backend import DecordDecoder
-
-        yield DecordDecoder()
-    yield PyavDecoder()
 
 
 def _read_by_census(reading: _Reading) -> ClipFrames:
@@ -167,6 +184,8 @@ def _note_damage(reading: _Reading, count: DecodeCount, decoded: int) -> None:
         reading.flags.append(share)
     if count.corrupt:
         reading.flags.append(f"{count.corrupt} of {count.frames} decoded frames are damaged")
+    if count.bad_packets:
+        reading.flags.append(f"{count.bad_packets} packets do not decode")
 
 
 def _nothing_decodes(probe: Probe) -> ClipRefused:

@@ -20,8 +20,10 @@ import torch
 
 from extract.clip_frames import ClipFrames, read_clip
 from extract.frame_request import FRAMING, FrameRequest, request_from_json
+from extract.probe import Probe, probe_video
+from extract.recent_files import RecentFiles
 from extract.refusal import ClipRefused
-from extract.source_file import SourceFile, read_source
+from extract.source_file import SourceFile, SourceReader
 
 _STDERR_BYTES: Final = 1 << 20
 _ALARM_AFTER_DEADLINE: Final = 5.0
@@ -33,32 +35,52 @@ def main() -> None:
     av.logging.set_level(None)
     torch.set_num_threads(1)
     _limit_resources(int(sys.argv[1]))
+    clips = _ClipAnswers()
     _send(answers, {"status": "ready"})
     while (framing := sys.stdin.buffer.read(FRAMING.size)) and len(framing) == FRAMING.size:
         header_bytes, _ = FRAMING.unpack(framing)
         document = json.loads(sys.stdin.buffer.read(header_bytes))
         # The kernel ends this process even if native code never returns and the parent is gone.
         signal.setitimer(signal.ITIMER_REAL, document.pop("deadline") + _ALARM_AFTER_DEADLINE)
-        header, payload = _answer(request_from_json(document))
+        header, payload = clips.answer(request_from_json(document))
         _send(answers, header, payload)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _answer(request: FrameRequest) -> tuple[dict[str, object], memoryview]:
-    source: SourceFile | None = None
-    try:
-        source = read_source(request.path, request.root)
-        clip = read_clip(request, source)
-    except ClipRefused as refused:
-        return _refusal(refused.reason, refused.detail, source), memoryview(b"")
-    except MemoryError:
-        return _refusal("limit_exceeded", _memory_detail(request), source), memoryview(b"")
-    except RuntimeError as error:
-        # torch reports a failed allocation as a RuntimeError of this wording.
-        if "allocate memory" not in str(error):
+class _ClipAnswers:
+    """Answers requests one after another; clips of one file share its digest and its probe."""
+
+    def __init__(self) -> None:
+        self._sources = SourceReader()
+        self._probes: RecentFiles[Probe] = RecentFiles()
+
+    def answer(self, request: FrameRequest) -> tuple[dict[str, object], memoryview]:
+        """Returns the header and the pixels."""
+        source: SourceFile | None = None
+        try:
+            source = self._sources.read(request.path, request.root, request.extra_roots)
+            clip = self._clip(request, source)
+        except ClipRefused as refused:
+            return _refusal(refused.reason, refused.detail, source), memoryview(b"")
+        except MemoryError:
+            return _refusal("limit_exceeded", _memory_detail(request), source), memoryview(b"")
+        except RuntimeError as error:
+            # torch reports a failed allocation as a RuntimeError of this wording.
+            if "allocate memory" not in str(error):
+                raise
+            return _refusal("limit_exceeded", _memory_detail(request), source), memoryview(b"")
+        return _frames_header(clip), clip.pixels.data.cast("B")
+
+    def _clip(self, request: FrameRequest, source: SourceFile) -> ClipFrames:
+        try:
+            probe = self._probes.of(source.mark, lambda: probe_video(source.path, request.limits))
+            clip = read_clip(request, source, probe)
+        except ClipRefused:
+            # A file that is still being copied is neither truncated nor of unknown kind.
+            source.require_unchanged()
             raise
-        return _refusal("limit_exceeded", _memory_detail(request), source), memoryview(b"")
-    return _frames_header(clip), clip.pixels.data.cast("B")
+        source.require_unchanged()
+        return clip
 
 
 def _refusal(reason: str, detail: str, source: SourceFile | None) -> dict[str, object]:

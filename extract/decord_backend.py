@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from decord._ffi.base import DECORDError
 
-from extract.decoding import DecodeCount, FramesMissing, Rgb
+from extract.decoding import DecodeCount, FramesMissing
 from extract.probe import Probe
+from extract.upright_rgb import Rgb
 
 _CONTAINERS: Final = frozenset({"mov", "matroska"})
 _CODECS: Final = frozenset({"h264", "vp8", "vp9"})

@@ -16,7 +16,7 @@ from extract.limits import DecodeLimits
 
 FRAMING: Final = struct.Struct("<IQ")
 
-Backend = Literal["pyav", "decord"]
+Backend = Literal["pyav", "decord", "torchcodec"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ class FrameRequest:
     limits: DecodeLimits
     backend: Backend
     """Library to try first."""
+    extra_roots: tuple[Path, ...] = ()
+    """Further folders that may hold the file."""
 
 
 def request_to_json(request: FrameRequest, deadline: float) -> dict[str, object]:
@@ -45,6 +47,7 @@ def request_to_json(request: FrameRequest, deadline: float) -> dict[str, object]
     document = asdict(request)
     document["path"] = str(request.path)
     document["root"] = None if request.root is None else str(request.root)
+    document["extra_roots"] = [str(folder) for folder in request.extra_roots]
     document["deadline"] = deadline
     return document
 
@@ -59,4 +62,5 @@ def request_from_json(document: Mapping[str, object]) -> FrameRequest:
     values["limits"] = DecodeLimits(**values["limits"])  # type: ignore[arg-type]
     values["path"] = Path(str(values["path"]))
     values["root"] = None if values["root"] is None else Path(str(values["root"]))
+    values["extra_roots"] = tuple(Path(folder) for folder in values["extra_roots"])  # type: ignore[attr-defined]
     return FrameRequest(**values)  # type: ignore[arg-type]

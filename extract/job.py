@@ -45,6 +45,10 @@ class JobOptions:
 
     root: Path | None = None
     """Folder that must hold the videos, links followed; paths are recorded relative to it."""
+    extra_roots: tuple[Path, ...] = ()
+    """Further folders that links below the root may lead into, such as a shared disk."""
+    follow_links: bool = False
+    """Whether links below the root may lead anywhere."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     backend: Backend = "pyav"
     scheduler: str | None = None
@@ -113,7 +117,7 @@ def run_extraction(
         The counts, with the list of failed clips, which also lies beside the store as CSV.
 
     Raises:
-        InputError: bad arguments, or too little room on the disk.
+        InputError: bad arguments, too little room on the disk, or a decoder that is not here.
         StoreError: the store is foreign, newer or of another identity.
         OSError: the store cannot be written.
     """
@@ -127,6 +131,11 @@ def run_extraction(
     stop = StopRequest()
     if plan.pending:
         plan.require_room()
+        if options.backend != "pyav":
+            # A library that is not here is said at once. Loaded only for those who ask for it.
+            from extract.decoder_choice import load_decoder
+
+            load_decoder(options.backend)
         create_store(store_path, identity)
         job = _Job(
             clips=clips, store=store_path, spec=spec, plan=plan, options=options,
@@ -316,6 +325,8 @@ class _Job:
             limits=self._options.limits,
             backend=self._options.backend,
             root=self._options.root and self._options.root.absolute(),
+            follow_links=self._options.follow_links,
+            extra_roots=tuple(folder.absolute() for folder in self._options.extra_roots),
             job=self._name,
             decoders=self._options.decoders or share,
             encoders=1 if self._on_gpu else share,

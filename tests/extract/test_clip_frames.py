@@ -7,8 +7,9 @@ from extract.clip_frames import read_clip
 from extract.frame_request import FrameRequest
 from extract.limits import DecodeLimits
 from extract.preprocessing import to_encoder_input
+from extract.probe import probe_video
 from extract.refusal import REASONS, ClipRefused
-from extract.source_file import read_source
+from extract.source_file import SourceReader
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def read(preprocess):
             limits=limits or DecodeLimits(),
             backend=backend,
         )
-        return read_clip(request, read_source(path))
+        return read_clip(request, SourceReader().read(path), probe_video(path, request.limits))
 
     return run
 

@@ -21,8 +21,9 @@ from extract.frame_request import FrameRequest
 from extract.job import JobOptions, even_batch, plan_extraction, run_extraction
 from extract.limits import DecodeLimits
 from extract.plan import bytes_per_clip
+from extract.probe import probe_video
 from extract.progress import LogProgress, TerminalProgress, progress_for
-from extract.source_file import read_source
+from extract.source_file import SourceReader
 from extract.tally import Tally
 
 FRAMES = 6
@@ -96,7 +97,9 @@ def expected_features(clip, spec):
         limits=DecodeLimits(),
         backend="pyav",
     )
-    frames = read_clip(request, read_source(clip.path))
+    frames = read_clip(
+        request, SourceReader().read(clip.path), probe_video(clip.path, request.limits)
+    )
     features = []
     for picture in frames.pixels[frames.slot]:
         batch = np.zeros((BATCH, *picture.shape), dtype=np.uint8)

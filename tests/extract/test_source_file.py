@@ -4,12 +4,12 @@ import os
 import pytest
 
 from extract.refusal import REASONS, ClipRefused
-from extract.source_file import read_source
+from extract.source_file import SourceReader
 
 
 def refusal(path, root=None):
     with pytest.raises(ClipRefused) as caught:
-        read_source(path, root)
+        SourceReader().read(path, root)
     assert caught.value.reason in REASONS
     return caught.value.reason
 
@@ -17,7 +17,7 @@ def refusal(path, root=None):
 def test_digests_a_file(tmp_path):
     file = tmp_path / "a.mp4"
     file.write_bytes(b"x" * 3_000_000)
-    source = read_source(file, tmp_path)
+    source = SourceReader().read(file, tmp_path)
     assert source.size == 3_000_000
     assert source.digest == hashlib.blake2b(b"x" * 3_000_000, digest_size=16).hexdigest()
 
@@ -57,10 +57,10 @@ def test_follows_links_inside_the_root_only(tmp_path):
     (root / "real.mp4").write_bytes(b"video")
     (root / "inside.mp4").symlink_to(root / "real.mp4")
     (root / "away.mp4").symlink_to(outside)
-    assert read_source(root / "inside.mp4", root).size == 5
+    assert SourceReader().read(root / "inside.mp4", root).size == 5
     assert refusal(root / "away.mp4", root) == "outside_root"
     assert refusal(root / ".." / "outside.mp4", root) == "outside_root"
-    assert read_source(root / "away.mp4").size == 5
+    assert SourceReader().read(root / "away.mp4").size == 5
 
 
 def test_a_passing_read_error_is_tried_again(tmp_path, monkeypatch):
@@ -76,6 +76,6 @@ def test_a_passing_read_error_is_tried_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", shaky)
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    assert read_source(file).size == 5
+    assert SourceReader().read(file).size == 5
     failures.extend([OSError(5, "Input/output error")] * 3)
     assert refusal(file) == "io"
