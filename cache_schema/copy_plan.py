@@ -3,7 +3,7 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Final
@@ -61,6 +61,17 @@ class CopyPlan:
     """Size of the features to copy."""
     bytes_free: int | None
     """Free space of the target's disk; None where the target is no local folder."""
+
+    def to_json(self) -> dict[str, object]:
+        """Returns what would be done as plain JSON values."""
+        return {
+            "take": list(self.take),
+            "present": len(self.present),
+            "missing": list(self.missing),
+            "conflicts": [asdict(conflict) for conflict in self.conflicts],
+            "bytes_needed": self.bytes_needed,
+            "bytes_free": self.bytes_free,
+        }
 
     def require_room(self) -> None:
         """Refuses a copy that does not fit on the disk.
@@ -127,7 +138,7 @@ def plan_copy(
     pending = _pending(held, ok, [clip for clip in chosen if clip not in set(ok)])
     stores = [*sources, *([held] if held else [])]
     layout = read_root((held or sources[0]).location).layout
-    take = sorted(pending, key=lambda clip: (chosen[clip], records[chosen[clip]][clip][1:3]))
+    take = sorted(pending, key=lambda clip: (chosen[clip], records[chosen[clip]][clip][1:3], clip))
     return CopyPlan(
         layout=layout,
         take={clip: chosen[clip] for clip in take},

@@ -147,19 +147,25 @@ def recipe_of(store: FeatureStore, *, on_clip: Callable[[int, int], None] | None
     )
 
 
+def encode_recipe(recipe: Recipe) -> bytes:
+    """Returns the content of a recipe's file: a line of JSON that carries its own checksum."""
+    return seal(
+        {
+            "kind": _KIND,
+            "identity": recipe.identity.to_json(),
+            "digest": recipe.identity.digest,
+            "created": recipe.created,
+            "software": recipe.software,
+            "version": recipe.version,
+            "clips": [asdict(clip) for clip in recipe.clips],
+        }
+    )
+
+
 def write_recipe(path: Path, recipe: Recipe) -> None:
-    """Writes a recipe, in place of an older one: a line of JSON that carries its own checksum."""
-    document = {
-        "kind": _KIND,
-        "identity": recipe.identity.to_json(),
-        "digest": recipe.identity.digest,
-        "created": recipe.created,
-        "software": recipe.software,
-        "version": recipe.version,
-        "clips": [asdict(clip) for clip in recipe.clips],
-    }
+    """Writes a recipe, in place of an older one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, seal(document))
+    replace_file(path, encode_recipe(recipe))
 
 
 def read_recipe(path: Path) -> Recipe:
