@@ -2,6 +2,7 @@
 #
 #   make demo                      the whole path on rendered videos, about ten minutes on two cores
 #   make extract DATASET=agqa      stage one of another data set; says which files it wants where
+#   make extract DATASET=agqa DATA_ROOT=/videos/agqa      its annotations and videos lie elsewhere
 #   make demo SEED=2               other videos, their own store and runs
 #   make test VENV=/opt/venv       use an environment that is already there
 
@@ -13,7 +14,7 @@ PYTHON  ?= python3
 
 READY   := $(VENV)/.videodistill-ready
 RUN     := $(VENV)/bin/videodistill
-SELECT   = $(DATASET) --seed $(SEED) $(ARGS)
+SELECT   = $(DATASET) --seed $(SEED) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-seeds demo-encoder data extract train evaluate report \

@@ -1,6 +1,7 @@
 """The contract between extraction and training: identities, clips, feature stores and tables."""
 
 from cache_schema.block_claim import BlockClaim
+from cache_schema.caption_table import Caption, open_captions, read_captions, write_captions
 from cache_schema.clip import Clip, read_clips, write_clips
 from cache_schema.errors import (
     ClipMissing,
@@ -22,6 +23,8 @@ from cache_schema.identity import FRAME_POLICY, FeatureIdentity, Preprocess
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.question_table import (
     Question,
+    QuestionTable,
+    open_questions,
     read_evidence,
     read_questions,
     write_evidence,
@@ -36,6 +39,7 @@ from cache_schema.writer import StoreWriter
 __all__ = [
     "FRAME_POLICY",
     "BlockClaim",
+    "Caption",
     "Clip",
     "ClipMissing",
     "ClipOutcome",
@@ -49,6 +53,7 @@ __all__ = [
     "Preprocess",
     "Problem",
     "Question",
+    "QuestionTable",
     "SchemaError",
     "SentenceTable",
     "Status",
@@ -61,12 +66,16 @@ __all__ = [
     "StoreWriter",
     "VideoDistillError",
     "create_store",
+    "open_captions",
+    "open_questions",
     "open_store",
+    "read_captions",
     "read_clips",
     "read_evidence",
     "read_questions",
     "read_sentences",
     "verify_store",
+    "write_captions",
     "write_clips",
     "write_evidence",
     "write_questions",

@@ -5,13 +5,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cache_schema import field_rules
 from cache_schema.clip import clip_id_rule
 from cache_schema.errors import Problem, SchemaError
 from cache_schema.field_rules import Rule, check_fields
 from cache_schema.parquet_table import read_table, write_table
+from cache_schema.row_table import RowTable, TableForm, open_columns, read_rows, write_rows
 
 Split = Literal["train", "val", "test"]
 
@@ -67,11 +70,13 @@ class Question:
     candidates: tuple[str, ...] = ()
     """The answers to choose from; empty for an open-ended question."""
     answer_index: int = OPEN_ENDED
-    """Place of the right answer among the candidates; -1 for an open-ended question."""
+    """Place of the right answer among the candidates or, without candidates, among ``clip_ids``;
+    -1 for an open-ended question."""
     tags: tuple[str, ...] = ()
     """Groups that results are reported by, as ``kind:value``: ``type:color``, ``level:core``."""
     clip_ids: tuple[str, ...] = ()
-    """All clips of a question about several; empty for a question about one."""
+    """All clips of a question about several; empty for a question about one. With an ``answer_index``
+    and no candidates the clips are the choice: ``question`` describes one, ``answer`` is its id."""
 
     def __post_init__(self) -> None:
         problems = check_fields(_values(self), _RULES)
@@ -87,22 +92,41 @@ class Question:
         """Every clip the question is about, at least one."""
         return self.clip_ids or (self.clip_id,)
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What is chosen from: the candidates, or the clips; empty for an open-ended question."""
+        if self.answer_index == OPEN_ENDED:
+            return ()
+        return self.candidates or self.clip_ids
+
     def _answer_problems(self) -> Iterator[Problem]:
-        if not self.candidates:
-            if self.answer_index != OPEN_ENDED:
-                yield Problem(
-                    "answer_index", f"is {self.answer_index}, but there are no candidates"
-                )
-        elif not 0 <= self.answer_index < len(self.candidates):
-            what = f"is {self.answer_index}, outside 0 to {len(self.candidates) - 1}"
+        if self.answer_index == OPEN_ENDED and not self.candidates:
+            return
+        choices = self.candidates or self.clip_ids
+        if not choices:
+            yield Problem("answer_index", f"is {self.answer_index}, but there are no candidates")
+        elif not 0 <= self.answer_index < len(choices):
+            what = f"is {self.answer_index}, outside 0 to {len(choices) - 1}"
             yield Problem("answer_index", what)
-        elif self.candidates[self.answer_index] != self.answer:
-            chosen = self.candidates[self.answer_index]
+        elif choices[self.answer_index] != self.answer:
+            chosen = choices[self.answer_index]
             yield Problem("answer", f"is {self.answer!r}, but the candidate chosen is {chosen!r}")
 
     def _clip_problems(self) -> Iterator[Problem]:
         if self.clip_ids and self.clip_ids[0] != self.clip_id:
             yield Problem("clip_id", f"is {self.clip_id!r}, not the first of clip_ids")
+
+
+QUESTION_FORM: Final = TableForm(kind="questions", schema=_SCHEMA, make=Question)
+
+
+class QuestionTable(RowTable[Question]):
+    """A question table that makes a question only when it is asked for."""
+
+    def in_split(self, split: Split) -> "QuestionTable":
+        """The questions of one split."""
+        chosen = pc.equal(self.column("split"), split).to_numpy()
+        return self.take(np.flatnonzero(chosen))
 
 
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
@@ -111,11 +135,7 @@ def write_questions(path: Path, questions: Iterable[Question]) -> None:
     Raises:
         SchemaError: a question id appears twice.
     """
-    rows = list(questions)
-    problems = _duplicates(row.question_id for row in rows)
-    if problems:
-        raise SchemaError(f"questions table {path}", problems)
-    write_table(path, pa.Table.from_pylist([_values(row) for row in rows], _SCHEMA), "questions")
+    write_rows(path, QUESTION_FORM, questions)
 
 
 def read_questions(path: Path, split: Split | None = None) -> list[Question]:
@@ -125,19 +145,33 @@ def read_questions(path: Path, split: Split | None = None) -> list[Question]:
         InputError: there is no such table.
         SchemaError: the table breaks its schema; carries every problem with its row.
     """
-    table, _ = read_table(path, "questions", _SCHEMA)
-    problems: list[Problem] = []
-    questions = []
-    for number, row in enumerate(table.to_pylist(), start=1):
-        try:
-            questions.append(Question(**row))
-        except SchemaError as error:
-            place = f"row {number} ({row['question_id']!r})"
-            problems.extend(Problem(f"{place}.{at}", what) for at, what in error.problems)
-    problems.extend(_duplicates(question.question_id for question in questions))
-    if problems:
-        raise SchemaError(f"questions table {path}", problems)
+    questions = read_rows(path, QUESTION_FORM)
     return [question for question in questions if split is None or question.split == split]
+
+
+def open_questions(path: Path) -> QuestionTable:
+    """Opens a question table of any length at once: rows were checked when they were written.
+
+    A table of another program is read whole and checked.
+
+    Raises:
+        InputError: there is no such table.
+        SchemaError: the table breaks its schema.
+    """
+    opened = open_columns(path, QUESTION_FORM)
+    return tabled(read_questions(path)) if opened is None else QuestionTable(QUESTION_FORM, *opened)
+
+
+def tabled(questions: Sequence[Question]) -> QuestionTable:
+    """The same questions as a table; one that is a table already is returned as it is."""
+    if isinstance(questions, QuestionTable):
+        return questions
+
+    def column(name: str) -> pa.ChunkedArray:
+        values = [getattr(question, name) for question in questions]
+        return pa.chunked_array([pa.array(values, _SCHEMA.field(name).type)])
+
+    return QuestionTable(QUESTION_FORM, column, len(questions))
 
 
 _SPAN = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())])

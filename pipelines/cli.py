@@ -40,6 +40,12 @@ Seed = Annotated[
 Home = Annotated[
     Path, typer.Option(help="Folder that holds data/, stores/ and runs/.", file_okay=False)
 ]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the annotations and videos, where it is not data/<name>.", file_okay=False
+    ),
+]
 Store = Annotated[
     Path | None,
     typer.Option(help="The feature store, where the data set has several.", file_okay=False),
@@ -63,13 +69,14 @@ def _experiment(
     store: Path | None = None,
     preset: str | None = None,
     overrides: list[str] | None = None,
+    data_root: Path | None = None,
 ) -> "Experiment":
     from pipelines.datasets.registry import find
     from pipelines.encoders import default_store
     from pipelines.steps import Experiment
     from pipelines.workspace import Workspace
 
-    space = Workspace(home=home, dataset=find(dataset), seed=seed)
+    space = Workspace(home=home, dataset=find(dataset), seed=seed, data_root=data_root)
     return Experiment(
         workspace=space,
         store_path=store or default_store(space),
@@ -84,6 +91,7 @@ def extract(
     dataset: DatasetName,
     seed: Seed = 1,
     home: Home = Path(),
+    data_root: DataRoot = None,
     model: Annotated[
         str | None,
         typer.Option(help="Encoder, as open_clip names it (ViT-B-16). The demo has its own."),
@@ -133,7 +141,7 @@ def extract(
     from pipelines.encoders import encoder_spec
     from pipelines.workspace import Workspace
 
-    space = Workspace(home=home, dataset=find(dataset), seed=seed)
+    space = Workspace(home=home, dataset=find(dataset), seed=seed, data_root=data_root)
     if space.dataset.folder == "demo" and not dry_run:
         steps.make_data(space, typer.echo)
     annotations = steps.annotations_with_videos(space)
@@ -163,6 +171,7 @@ def train(
     store: Store = None,
     preset: Preset = None,
     overrides: Set = None,
+    data_root: DataRoot = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs' full configurations; train nothing.")
     ] = False,
@@ -173,7 +182,7 @@ def train(
     """
     from pipelines import steps
 
-    experiment = _experiment(dataset, seed, home, store, preset, overrides)
+    experiment = _experiment(dataset, seed, home, store, preset, overrides, data_root)
     if dry_run:
         for name, config in experiment.runs.items():
             experiment.say(f"{name}: {config.to_dict()}")
@@ -189,12 +198,13 @@ def evaluate(
     store: Store = None,
     preset: Preset = None,
     overrides: Set = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Answer the test questions with every trained run; write summary.json and predictions."""
     from pipelines import steps
     from pipelines.summary import summary_table
 
-    experiment = _experiment(dataset, seed, home, store, preset, overrides)
+    experiment = _experiment(dataset, seed, home, store, preset, overrides, data_root)
     experiment.console.print(summary_table(steps.evaluate(experiment)))
 
 
@@ -206,11 +216,12 @@ def report(
     store: Store = None,
     preset: Preset = None,
     overrides: Set = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Write report.html: the numbers, the curves, and the frames that were looked at."""
     from pipelines import steps
 
-    steps.report(_experiment(dataset, seed, home, store, preset, overrides))
+    steps.report(_experiment(dataset, seed, home, store, preset, overrides, data_root))
 
 
 @app.command()

@@ -4,12 +4,10 @@ from pathlib import Path
 
 from cache_schema.errors import InputError
 from extract.encoder_spec import EncoderSpec, identity_of
+from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
-from pipelines.datasets.registry import Dataset
+from pipelines.datasets.extraction_cost import DEFAULT_FRAMES
 from pipelines.workspace import Workspace
-
-DEFAULT_FRAMES = 100
-"""N of the paper (§4)."""
 
 
 def encoder_spec(

@@ -8,7 +8,7 @@ from cache_schema.durable_files import replace_file
 from extract.decode_pool import DecodedClip, DecodePool
 from extract.frame_request import FrameRequest
 from extract.limits import DecodeLimits
-from pipelines.datasets.registry import Annotations, Spans
+from pipelines.datasets.annotations import Annotations, Spans
 from pipelines.report.content import Curve, Frame, ReportContent, Strip
 from pipelines.report.page import render_page
 from pipelines.report.thumbnails import thumbnail_png

@@ -18,10 +18,15 @@ from extract.frame_request import Backend
 from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.progress import describe, progress_for
 from extract.tally import Tally
+from pipelines.datasets.annotations import Annotations
+from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.demo.generate import generate
-from pipelines.datasets.registry import Annotations, require_videos
+from pipelines.datasets.description import describe as describe_dataset
+from pipelines.datasets.extraction_cost import DEFAULT_FRAMES
+from pipelines.datasets.registry import require_videos
 from pipelines.durations import read_durations, record_duration, timed
-from pipelines.encoders import DEFAULT_FRAMES, store_of
+from pipelines.encoders import store_of
+from pipelines.prepared import load
 from pipelines.presets import preset_path, read_runs
 from pipelines.reporting import write_report
 from pipelines.sentences import encode_sentences, load_sentences
@@ -39,6 +44,7 @@ PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"
 MAIN_RUN = "videodistill"
 MAJORITY = "majority"
 _VIDEOS_PER_LINE = 50
+_CHOSEN = {"clip-choice": "clips", "multiple-choice": "answers"}
 
 
 class Experiment:
@@ -62,7 +68,7 @@ class Experiment:
     @cached_property
     def annotations(self) -> Annotations:
         """Clips, questions and evidence, read once from the data set's own files."""
-        return self.workspace.dataset.read(self.workspace.data)
+        return load(self.workspace.dataset, self.workspace.data)
 
     @property
     def runs(self) -> dict[str, TrainConfig]:
@@ -96,9 +102,9 @@ def make_data(space: Workspace, say: Callable[[str], None]) -> None:
     Raises:
         InputError: The data set is not a rendered one; says what belongs where.
     """
-    if space.dataset.folder != "demo":
+    if not space.dataset.rendered:
         raise InputError(
-            f"{space.dataset.name!r} cannot be rendered. {space.dataset.wanted.format(root=space.data)}"
+            f"{space.dataset.name!r} cannot be rendered.\n{describe_dataset(space.dataset, space.data)}"
         )
 
     def on_video(done: int, total: int) -> None:
@@ -119,7 +125,7 @@ def annotations_with_videos(space: Workspace) -> Annotations:
     Raises:
         InputError: An annotation file, or every video, is missing; says what belongs where.
     """
-    annotations = space.dataset.read(space.data)
+    annotations = load(space.dataset, space.data)
     require_videos(space.dataset, annotations.clips, space.data)
     return annotations
 
@@ -170,7 +176,7 @@ def extract(
         progress=progress_for(sys.stderr),
         options=JobOptions(root=space.data, backend=cast("Backend", backend), scheduler=scheduler),
     )
-    encoded = encode_sentences(spec, store, annotations.questions)
+    encoded = encode_sentences(spec, store, annotations.questions) if annotations.questions else 0
     if encoded:
         say(f"extract: encoded {encoded} distinct questions")
     tried = tally.ok + tally.failed + tally.left
@@ -185,6 +191,7 @@ def extract(
 
 def train(experiment: Experiment) -> None:
     """Stage two: every run of the preset that is not complete."""
+    _require_trainable(experiment.workspace.dataset, experiment.annotations)
     folder = experiment.workspace.runs
     runs = experiment.runs
     if all(is_complete(folder / name, config) for name, config in runs.items()):
@@ -206,6 +213,20 @@ def train(experiment: Experiment) -> None:
             else f"best validation accuracy {run.result.best_accuracy:.3f} at step {run.result.best_step}"
         )
         experiment.say(f"train: {run.name}: {outcome}")
+
+
+def _require_trainable(dataset: Dataset, annotations: Annotations) -> None:
+    """Refuse what the trainer cannot learn yet, before anything else is asked for."""
+    if not annotations.questions:
+        raise InputError(
+            f"{dataset.name!r} has captions and no questions. Its features can be extracted and its "
+            "tables prepared; training on captions is not there yet."
+        )
+    if dataset.task in {"clip-choice", "multiple-choice"}:
+        raise InputError(
+            f"{dataset.name!r} asks to choose one of several {_CHOSEN[dataset.task]}; so far, only "
+            "answers in words are trained. Its features can be extracted and its tables prepared."
+        )
 
 
 def evaluate(experiment: Experiment) -> Summary:
@@ -284,7 +305,7 @@ def report(experiment: Experiment) -> Path:
 
 
 def _about(space: Workspace) -> tuple[str, ...]:
-    if space.dataset.folder != "demo":
+    if not space.dataset.rendered:
         return (space.dataset.about,)
     return (
         (

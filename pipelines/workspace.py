@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema.errors import InputError
-from pipelines.datasets.registry import Dataset
+from pipelines.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,10 +19,14 @@ class Workspace:
     """Usually the project's folder."""
     dataset: Dataset
     seed: int
+    data_root: Path | None = None
+    """Folder of the videos and annotation files, where they are not under home."""
 
     @property
     def data(self) -> Path:
         """Videos and annotation files."""
+        if self.data_root is not None:
+            return self.data_root
         return self.home / "data" / self._with_seed(self.dataset.folder)
 
     @property

@@ -1,15 +1,16 @@
 """AGQA 2.0 balanced (Grunde-McLaughlin et al. 2022): questions about Charades videos."""
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
 
-from cache_schema import Clip, Question
-from cache_schema.errors import InputError, Problem, SchemaError
-from pipelines.datasets.registry import Annotations, Dataset
+from cache_schema import Question
+from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
+from pipelines.datasets.held_out import train_or_val
+from pipelines.datasets.record import Record
+from pipelines.datasets.source_folder import Row, SourceFolder
 
-REASONING = {
+REASONING: Final = {
     "obj-rel": "object-relation",
     "rel-act": "relation-action",
     "obj-act": "object-action",
@@ -20,95 +21,90 @@ REASONING = {
     "action-recognition": "activity-recognition",
 }
 """Words of the `global` field -> the row names of the paper's Table 1; a question may have several."""
-VALIDATION_SHARE = 10
-"""Percent of the training *videos* held out for validation: AGQA has no official split, and
-choosing the best checkpoint on the test set, as is often done, flatters the result."""
-_KEYS = ("question", "answer", "video_id", "global", "ans_type", "semantic", "structural")
+VALIDATION_PERCENT: Final = 10
+"""Of the training *videos*: AGQA has no official validation split, and choosing the best checkpoint on
+the test set, as is often done, flatters the result."""
+_FLAGS: Final = {
+    "novel_comp": "composition:novel",
+    "more_steps": "steps:more",
+    "nc_seq": "novel:sequencing",
+    "nc_sup": "novel:superlative",
+    "nc_dur": "novel:duration",
+    "nc_objrel": "novel:object-relation",
+    "indirect": "reference:indirect",
+    "i_obj": "indirect:object",
+    "i_rel": "indirect:relation",
+    "i_act": "indirect:action",
+    "i_temp": "indirect:temporal",
+}
+"""Fields that are 1 for the questions of a generalisation split -> tag."""
 
 
-def _read(root: Path) -> Annotations:
-    questions = list[Question]()
+def _rows(source: SourceFolder) -> Iterator[Row]:
     for split in ("train", "test"):
-        path = root / f"{split}_balanced.txt"
-        problems = list[Problem]()
-        for question_id, record in _records(path).items():
-            try:
-                questions.append(_question(question_id, record, split == "train"))
-            except SchemaError as error:
-                problems += [Problem(f"{question_id}.{at}", what) for at, what in error.problems]
-        if problems:
-            raise SchemaError(str(path), problems)
-    ids = dict.fromkeys(question.clip_id for question in questions)
-    clips = [Clip(clip_id=v, path=root / "videos" / f"{_safe(v)}.mp4") for v in ids]
-    return Annotations(clips=clips, questions=questions)
+        name = f"{split}_balanced.txt"
+        make = partial(_question, source, training=split == "train")
+        yield from source.rows(name, source.json_object(name), make)
 
 
-def _records(path: Path) -> dict[str, object]:
-    """The file's one JSON object; .txt by name."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(
-            f"There is no annotation file {path}.\n{AGQA.wanted.format(root=path.parent)}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not JSON: {error}. Take it from the official archive."
-        ) from error
-    if not isinstance(found, dict):
-        raise InputError(
-            f"{path} is a JSON {type(found).__name__}, not an object keyed by question id."
-        )
-    return found
-
-
-def _question(question_id: str, record: object, training: bool) -> Question:
-    if not isinstance(record, dict):
-        raise SchemaError(question_id, [Problem("", "is not an object")])
-    missing = [Problem(key, "is missing") for key in _KEYS if key not in record]
-    if missing:
-        raise SchemaError(question_id, missing)
-    words = record["global"] if isinstance(record["global"], list) else [record["global"]]
-    kinds = [REASONING[word] for word in words if word in REASONING]
-    video = str(record["video_id"])
-    return Question(
-        question_id=question_id,
-        clip_id=video,
-        question=str(record["question"]),
-        answer=str(record["answer"]),
-        split=_split(video) if training else "test",
-        tags=(
-            *(f"type:{kind}" for kind in kinds),
-            f"semantic:{record['semantic']}",
-            f"structural:{record['structural']}",
-            f"ans_type:{record['ans_type']}",
+def _question(source: SourceFolder, record: Record, *, training: bool) -> tuple[Row, ...]:
+    video = record.name("video_id")
+    if not (video.isascii() and video.isalnum()):
+        record.refuse("video_id", f"is {video!r}, not a Charades id (letters and digits)")
+    words = record.texts("global")
+    tags = [f"type:{REASONING[word]}" for word in words if word in REASONING]
+    tags += [
+        f"semantic:{record.text('semantic')}",
+        f"structural:{record.text('structural')}",
+        f"answer:{record.text('ans_type')}",
+    ]
+    tags += [tag for field, tag in _FLAGS.items() if record.has(field) and record.whole(field)]
+    if record.has("direct_equiv"):
+        tags.append(f"direct:{record.name('direct_equiv')}")
+    return (
+        *source.clip(video, "videos", f"{video}.mp4"),
+        Question(
+            question_id=record.key or "",
+            clip_id=video,
+            question=record.text("question"),
+            answer=record.text("answer"),
+            split=train_or_val(video, VALIDATION_PERCENT) if training else "test",
+            tags=tuple(tags),
         ),
     )
 
 
-def _split(video_id: str) -> Literal["train", "val"]:
-    """By a digest of the video's id: no video straddles, and no seed is needed to repeat it."""
-    bucket = int.from_bytes(hashlib.blake2b(video_id.encode(), digest_size=4).digest()) % 100
-    return "val" if bucket < VALIDATION_SHARE else "train"
-
-
-def _safe(video_id: str) -> str:
-    """Charades ids are letters and digits; anything else would be a path, and is refused."""
-    if not video_id.isascii() or not video_id.isalnum():
-        raise SchemaError("AGQA", [Problem("video_id", f"{video_id!r} is not a Charades id")])
-    return video_id
-
+_LOG = "training log that MIST's authors published"
 
 AGQA = Dataset(
     name="agqa",
     folder="agqa",
     about="AGQA 2.0 balanced: 2.27 million questions about 9.6 thousand Charades videos",
-    wanted=(
-        "AGQA's owners offer the questions (AGQA 2.0 balanced, .txt) on the AGQA project page, and the\n"
-        "videos as Charades (480p) on the Charades project page; each under its own licence. Put there:\n"
-        "  {root}/train_balanced.txt\n"
-        "  {root}/test_balanced.txt\n"
-        "  {root}/videos/<video id>.mp4     for instance YSKX3.mp4"
+    task="open-ended",
+    files=(
+        AnnotationFile(name="train_balanced.txt", holds="training questions, one JSON object"),
+        AnnotationFile(name="test_balanced.txt", holds="test questions, one JSON object"),
     ),
-    read=_read,
+    videos="videos/<video id>.mp4",
+    licence="questions and Charades videos each under their own terms; Charades: research only",
+    offered="questions (balanced, .txt) on the AGQA project page, videos (480p) on Charades' page",
+    splits="test is official; 10 % of the training videos are held out for validation, by seeded digest",
+    rows=_rows,
+    published=(
+        PublishedCount(what="questions", split="train", count=1_600_894, source=_LOG),
+        PublishedCount(what="questions", split="test", count=669_207, source=_LOG),
+    ),
+    clips=9_600,
+    tags={
+        "type": "reasoning (Table 1); several a question",
+        "semantic": "object, relation or action",
+        "structural": "query, compare, choose, logic or verify",
+        "answer": "binary or open",
+        "composition": "novel: a combination that training does not have",
+        "novel": "which kind of novel combination",
+        "steps": "more: more reasoning steps than in training",
+        "reference": "indirect: things are named by what is done with them",
+        "indirect": "which kind of indirect reference",
+        "direct": "id of the same question with direct references",
+    },
 )

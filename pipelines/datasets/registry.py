@@ -1,39 +1,12 @@
-"""The data sets that are known by name, and what each must be able to say."""
+"""The data sets that are known by name."""
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache_schema import Clip, Question
+from cache_schema import Clip
 from cache_schema.errors import InputError
-
-Spans = list[tuple[float, float]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Annotations:
-    """A data set in neutral form."""
-
-    clips: list[Clip]
-    questions: list[Question]
-    evidence: dict[str, Spans] = field(default_factory=dict)
-    """Question id -> where the answer shows, in seconds; evaluation only, empty if unknown."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dataset:
-    """One data set: where its files belong and how to read them."""
-
-    name: str
-    folder: str
-    """Its folder under `data/`; data sets that share videos share it, and so the feature store."""
-    about: str
-    """One line for people."""
-    wanted: str
-    """What to put where, and where its owners offer it; shown when files are missing."""
-    read: Callable[[Path], Annotations]
-    """Reads the annotation files under the data set's folder; InputError where one is missing."""
+from pipelines.datasets.dataset import Dataset
+from pipelines.datasets.description import describe
 
 
 def known() -> dict[str, Dataset]:
@@ -55,8 +28,19 @@ def find(name: str) -> Dataset:
         return datasets[name]
     close = difflib.get_close_matches(name, datasets, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    listed = "\n".join(f"  {d.name:15} {d.about}" for d in datasets.values())
+    listed = "\n".join(f"  {d.name:20} {d.about}" for d in datasets.values())
     raise InputError(f"There is no data set {name!r}.{hint} The known ones:\n{listed}")
+
+
+def require_files(dataset: Dataset, root: Path) -> None:
+    """Refuse to start when annotation files are absent.
+
+    Raises:
+        InputError: Some are; says all that belongs where, whose it is, and what is there.
+    """
+    if missing := dataset.missing(root):
+        names = ", ".join(str(root / file.name) for file in missing)
+        raise InputError(f"There is no {names}.\n{describe(dataset, root)}")
 
 
 def require_videos(dataset: Dataset, clips: list[Clip], root: Path) -> None:
@@ -71,5 +55,5 @@ def require_videos(dataset: Dataset, clips: list[Clip], root: Path) -> None:
         return
     raise InputError(
         f"None of the {len(clips)} videos of {dataset.name!r} is there; the first was looked for at "
-        f"{clips[0].path if clips else root}.\n{dataset.wanted.format(root=root)}"
+        f"{clips[0].path if clips else root}.\n{describe(dataset, root, len(clips) or None)}"
     )

@@ -17,17 +17,22 @@ from pipelines.datasets.demo.generate import generate
 
 SURFACE = {
     "extract": {
-        "--seed", "--home", "--model", "--weights", "--model-config", "--precision", "--frames",
+        "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
         "--workers", "--backend", "--scheduler", "--retry-failed", "--dry-run",
     },
-    "train": {"--seed", "--home", "--store", "--preset", "--set", "--dry-run"},
-    "evaluate": {"--seed", "--home", "--store", "--preset", "--set"},
-    "report": {"--seed", "--home", "--store", "--preset", "--set"},
+    "train": {"--seed", "--home", "--data-root", "--store", "--preset", "--set", "--dry-run"},
+    "evaluate": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
+    "report": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
     "demo": {"--seed", "--home"},
     "demo-seeds": {"--home", "--seeds", "--results"},
     "demo-encoder": {"--folder", "--steps"},
-    "data ls": set(),
-    "data info": {"--seed", "--home"},
+    "data ls": {"--json"},
+    "data info": {"--seed", "--home", "--data-root", "--json"},
+    "data check": {"--seed", "--home", "--data-root", "--json"},
+    "data prepare": {
+        "--seed", "--home", "--data-root", "--skip-bad-rows", "--dry-run", "--json",
+    },
+    "data template": {"--home", "--data-root", "--dry-run"},
     "data make": {"--seed", "--home"},
     "store info": {"--version"},
     "store export": {"--layout", "--patches", "--dry-run"},

@@ -1,86 +1,86 @@
 """Reads the demo data set's own annotation files into neutral form."""
 
-import math
-from pathlib import Path
-from typing import Literal, cast
+from collections.abc import Iterator
+from functools import partial
 
-from cache_schema import Clip, Question
-from cache_schema.errors import Problem, SchemaError
+from cache_schema import Question
+from cache_schema.question_table import Split
+from pipelines.datasets.dataset import AnnotationFile, Dataset
 from pipelines.datasets.demo.generate import video_path
-from pipelines.datasets.json_lines import read_rows
-from pipelines.datasets.registry import Annotations, Dataset, Spans
+from pipelines.datasets.record import Record
+from pipelines.datasets.source_folder import Evidence, Row, SourceFolder
 
-SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
-_KEYS = {
-    "question_id": str,
-    "video_id": str,
-    "question": str,
-    "answer": str,
-    "type": str,
-    "level": str,
-    "spans": list,
-}
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-def _read_demo(root: Path) -> Annotations:
-    return _read(root, "questions_train.jsonl")
+def _demo(source: SourceFolder) -> Iterator[Row]:
+    yield from _rows(source, "questions_train.jsonl")
 
 
-def _read_shortcut(root: Path) -> Annotations:
-    return _read(root, "questions_train_shortcut.jsonl")
+def _shortcut(source: SourceFolder) -> Iterator[Row]:
+    yield from _rows(source, "questions_train_shortcut.jsonl")
 
 
-def _read(root: Path, training_file: str) -> Annotations:
-    clips, questions, evidence = list[Clip](), list[Question](), dict[str, Spans]()
+def _rows(source: SourceFolder, training_file: str) -> Iterator[Row]:
     for split in SPLITS:
-        name = training_file if split == "train" else f"questions_{split}.jsonl"
-        path = root / "annotations" / name
-        rows = list(read_rows(path, _KEYS))
-        for row in rows:
-            fields = {key: str(row[key]) for key in _KEYS if key != "spans"}
-            questions.append(
-                Question(
-                    question_id=fields["question_id"],
-                    clip_id=fields["video_id"],
-                    question=fields["question"],
-                    answer=fields["answer"],
-                    split=split,
-                    tags=(f"type:{fields['type']}", f"level:{fields['level']}"),
-                )
-            )
-            evidence[fields["question_id"]] = _spans(path, fields["question_id"], row["spans"])
-        video_ids = dict.fromkeys(str(row["video_id"]) for row in rows)
-        clips += [Clip(clip_id=v, path=video_path(root, v)) for v in video_ids]
-    return Annotations(clips=clips, questions=questions, evidence=evidence)
+        name = f"annotations/{training_file if split == 'train' else f'questions_{split}.jsonl'}"
+        yield from source.rows(name, source.json_lines(name), partial(_question, source, split))
 
 
-def _spans(path: Path, question_id: str, value: object) -> Spans:
-    spans = Spans()
-    for item in cast("list[object]", value):
-        match item:
-            case [int() | float() as start, int() | float() as end] if (
-                math.isfinite(start) and start < end < math.inf
-            ):
-                spans.append((float(start), float(end)))
-            case _:
-                problem = Problem(f"{question_id}.spans", f"{item!r} is not [start_s, end_s]")
-                raise SchemaError(str(path), [problem])
-    return spans
+def _question(source: SourceFolder, split: Split, record: Record) -> tuple[Row, ...]:
+    video, question_id = record.name("video_id"), record.name("question_id")
+    path = video_path(source.root, video).relative_to(source.root)
+    return (
+        *source.clip(video, *path.parts),
+        Question(
+            question_id=question_id,
+            clip_id=video,
+            question=record.text("question"),
+            answer=record.text("answer"),
+            split=split,
+            tags=(f"type:{record.text('type')}", f"level:{record.text('level')}"),
+        ),
+        Evidence(question_id=question_id, spans=record.spans("spans")),
+    )
 
 
-_WANTED = "The demo's videos are rendered, not downloaded: `videodistill data make demo` writes them to {root}."
+def _files(training_file: str) -> tuple[AnnotationFile, ...]:
+    names = (training_file, "questions_val.jsonl", "questions_test.jsonl")
+    return tuple(
+        AnnotationFile(name=f"annotations/{name}", holds="questions, one JSON object a line")
+        for name in names
+    )
+
+
+_OFFERED = "rendered here, not downloaded: `videodistill data make demo`"
+_SPLITS = "one seed each; no video is in two"
+_TAGS = {"type": "what is asked", "level": "core, or hard: known to need more than this method has"}
 
 DEMO = Dataset(
     name="demo",
     folder="demo",
     about="rendered videos with the answer in a few percent of the frames (the default)",
-    wanted=_WANTED,
-    read=_read_demo,
+    task="open-ended",
+    files=_files("questions_train.jsonl"),
+    videos="videos/<video id>.mp4",
+    licence="as the project's",
+    offered=_OFFERED,
+    splits=_SPLITS,
+    rows=_demo,
+    tags=_TAGS,
+    rendered=True,
 )
 DEMO_SHORTCUT = Dataset(
     name="demo-shortcut",
     folder="demo",
     about="the demo's videos; the words of its training questions tell on the answers",
-    wanted=_WANTED,
-    read=_read_shortcut,
+    task="open-ended",
+    files=_files("questions_train_shortcut.jsonl"),
+    videos="videos/<video id>.mp4",
+    licence="as the project's",
+    offered=_OFFERED,
+    splits=_SPLITS,
+    rows=_shortcut,
+    tags=_TAGS,
+    rendered=True,
 )
