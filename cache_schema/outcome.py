@@ -101,6 +101,9 @@ class ClipOutcome:
         if problems:
             raise SchemaError(f"outcome of clip {self.clip_id!r}", problems)
         object.__setattr__(self, "status", Status(self.status))
+        for name in ("start_s", "end_s"):
+            bound = getattr(self, name)
+            object.__setattr__(self, name, None if bound is None else float(bound))
         for name, dtype in (("frame_index", np.int32), ("frame_time", np.float64)):
             if getattr(self, name) is not None:
                 owned = np.array(getattr(self, name), dtype=dtype)
