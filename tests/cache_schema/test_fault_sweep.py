@@ -1,0 +1,42 @@
+"""A fault at the n-th step on disk, for every n: SQLite's way to try all of them."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [3, pytest.param(9, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    ids=["one block", "three segments"],
+)
+@pytest.mark.parametrize("kind", ["ENOSPC", "EIO", "exit"])
+def test_no_fault_at_any_step_harms_the_store(
+    kind: str, clips: int, run_python: Start, tmp_path: Path
+) -> None:
+    script = "import sys, fault_sweep; fault_sweep.main(*sys.argv[1:])"
+    process = run_python(script, kind, tmp_path / "sweep", clips)
+    printed, _ = process.communicate()
+    assert process.returncode == 0
+    runs = [json.loads(line) for line in printed.splitlines()]
+    assert [run for run in runs if run["problems"]] == []
+    # Otherwise the faults would not have met the store.
+    assert len(runs) > 60
+    assert runs[-1]["ended"] == "untouched"
+    ended = Counter(run["ended"].partition(":")[0] for run in runs)
+    sys.stdout.write(f"{kind}: {len(runs) - 1} steps, ended {dict(ended)}\n")
+    if kind == "exit":
+        assert ended == {"killed": len(runs) - 1, "untouched": 1}
+        return
+    kinds = Counter(run["step"].partition(" ")[0] for run in runs)
+    assert min(kinds[name] for name in ("open", "write", "fsync", "link", "rename")) > 0
+    if kind == "ENOSPC":
+        told = [run["ended"] for run in runs if run["ended"] != "untouched"]
+        assert all("No space left on device" in line for line in told)
