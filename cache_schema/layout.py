@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+import numpy as np
+
 from cache_schema.errors import InputError
 from cache_schema.identity import FeatureIdentity
 from cache_schema.int8_tokens import MISSING
@@ -38,6 +40,11 @@ class ShardShape:
     """Size of a chunk without its checksum."""
     dtype: ArrayType = "float16"
     """Number type of the chunks' values, little endian."""
+
+    @property
+    def values(self) -> int:
+        """Numbers of a chunk."""
+        return self.chunk_bytes // np.dtype(self.dtype).itemsize
 
     @property
     def stride(self) -> int:

@@ -26,7 +26,7 @@ def encode_shard(chunks: npt.NDArray[np.generic], shape: ShardShape) -> Bytes:
         shape: the shard's arithmetic.
     """
     present, dtype = len(chunks), np.dtype(shape.dtype).newbyteorder("<")
-    flat = np.ascontiguousarray(chunks, dtype=dtype).reshape(present, -1).view(np.uint8)
+    flat = np.ascontiguousarray(chunks, dtype=dtype).reshape(present, shape.values).view(np.uint8)
     file = np.empty(shape.file_bytes(present), dtype=np.uint8)
     rows = file[: present * shape.stride].reshape(present, shape.stride)
     rows[:, : shape.chunk_bytes] = flat

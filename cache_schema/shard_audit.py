@@ -46,14 +46,14 @@ def length_flaws(
 
 def read_features(
     storage: Storage, key: str, seal: FileSeal | None, shape: ShardShape, present: int
-) -> tuple[list[Flaw], npt.NDArray[np.float16]]:
+) -> tuple[list[Flaw], npt.NDArray[np.generic]]:
     """Reads a shard whole and checks its digest, its index and every checksum.
 
     Arguments as ``length_flaws``, which must have found nothing.
 
     Returns:
-        The flaws, and the features of the chunks present, float16 [present, values]; no rows where
-        the index cannot be trusted.
+        The flaws, and the chunks present, [present, values] of the shard's number type; no rows
+        where the index cannot be trusted.
     """
     content = np.frombuffer(storage.read(key), dtype=np.uint8)
     flaws = []
@@ -65,7 +65,7 @@ def read_features(
         offsets = decode_index(content[-shape.index_bytes :].tobytes(), shape, len(content))
     except ValueError as error:
         flaws.append(Flaw("error", "index", f"is damaged: {error}"))
-        return flaws, np.empty((0, shape.chunk_bytes // 2), dtype=np.float16)
+        return flaws, np.empty((0, shape.values), dtype=shape.dtype)
     if not is_dense(offsets[:present], shape) or (offsets[present:] >= 0).any():
         flaws.append(Flaw("error", "index", f"does not hold its first {present} chunks in order"))
     rows = content[: present * shape.stride].reshape(present, shape.stride)
@@ -75,7 +75,7 @@ def read_features(
     if len(wrong):
         message = f"has a wrong crc32c in {len(wrong)} chunks, the first is {wrong[0]}"
         flaws.append(Flaw("error", "checksum", message))
-    return flaws, data.view("<f2")
+    return flaws, data.view(np.dtype(shape.dtype).newbyteorder("<"))
 
 
 def feature_flaws(tokens: npt.NDArray[np.float16]) -> list[Flaw]:
