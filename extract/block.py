@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -203,6 +204,8 @@ class _BlockRun:
             source_digest=decoded.digest,
             backend=decoded.backend,
             flags=decoded.flags,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
         )
 
 
@@ -232,14 +235,12 @@ def recorded_path(path: Path, root: Path | None) -> str:
 
 
 def _failed(outcome: ClipOutcome, reason: str, detail: str) -> ClipOutcome:
-    return ClipOutcome(
-        clip_id=outcome.clip_id,
+    return replace(
+        outcome,
         status=Status.FAILED,
         reason=reason,
         detail=detail,
-        source_path=outcome.source_path,
-        source_bytes=outcome.source_bytes,
-        source_digest=outcome.source_digest,
-        backend=outcome.backend,
-        flags=outcome.flags,
+        frame_index=None,
+        frame_time=None,
+        distinct_frames=0,
     )

@@ -293,6 +293,8 @@ class _Job:
             status=Status.FAILED,
             reason="crashed",
             detail="workers died on this clip again and again, the last time with no other in hand",
+            start_s=clip.start_s,
+            end_s=clip.end_s,
         )
         shape = self._plan.identity
         cls = np.zeros((1, shape.frames, shape.dim), dtype=np.float16)

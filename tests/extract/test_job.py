@@ -136,6 +136,7 @@ def test_extracts_the_good_and_lists_the_bad(clips, folder, tiny_spec, tmp_path,
     for clip in clips:
         outcome = opened.outcome(clip.clip_id)
         assert outcome.source_path == clip.path.name
+        assert (outcome.start_s, outcome.end_s) == (clip.start_s, clip.end_s)
         if outcome.status is Status.OK:
             cls, patch, frames = expected_features(clip, tiny_spec)
             assert np.array_equal(opened.read_cls([clip.clip_id])[0], cls)
