@@ -54,14 +54,19 @@ def trunk_shape(name: str, pool: str, projection: str, embed_dim: int) -> TrunkS
     """
     if _NAME.fullmatch(name) is None or not timm.is_model(name):
         raise InputError(f"timm {timm.__version__} has no trunk {name!r}")
+    added = projection in {"linear", "mlp"}
+    classes = 0 if projection == "none" else embed_dim
     with torch.device("meta"):
-        trunk = timm.create_model(name, pretrained=False)
-        if not isinstance(trunk, _WITH_GRID):
-            raise InputError(f"{name} ({type(trunk).__name__}) has no grid of patch tokens")
-        added = projection in {"linear", "mlp"}
-        classes = 0 if projection == "none" or added else embed_dim
-        # As a keyword only where it is given: without it, the trunk keeps its own pooling.
-        trunk.reset_classifier(classes, **({"global_pool": pool} if pool else {}))
+        if added:
+            trunk = timm.create_model(name, pretrained=False)
+            # Without the keyword, the trunk keeps its own pooling.
+            trunk.reset_classifier(0, **({"global_pool": pool} if pool else {}))
+        else:
+            trunk = timm.create_model(
+                name, pretrained=False, num_classes=classes, global_pool=pool
+            )
+    if not isinstance(trunk, _WITH_GRID):
+        raise InputError(f"{name} ({type(trunk).__name__}) has no grid of patch tokens")
     pooled = _POOLS.get(trunk.global_pool)
     height, width = cast("tuple[int, int]", trunk.patch_embed.img_size)
     if pooled is None or height != width:
@@ -74,5 +79,5 @@ def trunk_shape(name: str, pool: str, projection: str, embed_dim: int) -> TrunkS
         patches=cast("int", trunk.patch_embed.num_patches),
         image_size=height,
         pool=pooled,
-        projects=added or classes > 0,
+        projects=projection != "none",
     )
