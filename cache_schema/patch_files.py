@@ -7,63 +7,84 @@ import numpy.typing as npt
 
 from cache_schema.int8_tokens import dequantise
 from cache_schema.layout import StoreLayout
-from cache_schema.shard_file import ShardFiles
-from cache_schema.storage import Storage
+from cache_schema.shard_file import Address, ShardRead
+from cache_schema.shard_source import ShardSource
 
 
 class PatchFiles:
     """Reads the patches of a store's clips. May be used by many threads, and after a fork.
 
     Args:
-        storage: where the store is.
+        source: where the store's shards come from.
         layout: arithmetic of the store.
-        check: whether to compare the crc32c of every chunk that is read.
     """
 
-    def __init__(self, storage: Storage, layout: StoreLayout, *, check: bool) -> None:
+    def __init__(self, source: ShardSource, layout: StoreLayout) -> None:
         self._layout = layout
-        self._values = ShardFiles(storage, layout.patch_shard, check=check)
-        self._scales = ShardFiles(storage, layout.scale_shard, check=check)
+        self._values = source.reader(layout.patch_shard)
+        self._scales = source.reader(layout.scale_shard)
 
     def read(
         self,
-        address: tuple[int, int],
-        frames: Sequence[int],
+        places: Sequence[Address],
+        frames: Sequence[Sequence[int]],
         out: npt.NDArray[np.float16],
-        clip_id: str,
+        clip_ids: Sequence[str],
     ) -> None:
-        """Reads frames of one clip.
+        """Reads frames of some clips.
 
         Args:
-            address: segment and slot of the clip.
-            frames: numbers of the frames, in any order.
-            out: float16 [len(frames), P, D], C-contiguous; receives the patches.
-            clip_id: the clip, to be named in errors.
+            places: segment and slot of each of B clips.
+            frames: numbers of K frames of each clip, in any order.
+            out: float16 [B, K, P, D], C-contiguous; receives the patches.
+            clip_ids: the clips, to be named in errors.
 
         Raises:
             CorruptStore: a file is missing, short or fails its checksum.
         """
         layout = self._layout
-        if layout.patches == 0:
+        if layout.patches == 0 or not out.size:
             return
-        place, row_bytes = layout.patch_file(*address), layout.patch_shard.chunk_bytes
+        row_bytes = layout.patch_shard.chunk_bytes
         if not layout.quantised:
-            flat = out.reshape(len(frames), row_bytes // 2).view(np.uint8)
-            self._values.read(place, address, frames, flat, clip_id)
+            flat = out.reshape(*out.shape[:2], row_bytes // 2).view(np.uint8)
+            self._read_values(places, frames, flat, clip_ids)
             return
-        values = np.empty((len(frames), row_bytes), dtype=np.uint8)
-        self._values.read(place, address, frames, values, clip_id)
-        scale = self._scale(address, clip_id)
-        if len(frames) != layout.frames or not isinstance(frames, range):
-            scale = scale[list(frames)]
-        dequantise(values.view(np.int8).reshape(out.shape), scale, out)
+        group = self._values.group
+        for first in range(0, len(places), group):
+            part = slice(first, first + group)
+            values = np.empty((len(places[part]), out.shape[1], row_bytes), dtype=np.uint8)
+            self._read_values(places[part], frames[part], values, clip_ids[part])
+            scales = self._read_scales(places[part], clip_ids[part])
+            tokens = values.view(np.int8).reshape(-1, *out.shape[1:])
+            for row, wanted in enumerate(frames[part]):
+                scale = scales[row]
+                if len(wanted) != layout.frames or not isinstance(wanted, range):
+                    scale = scale[list(wanted)]
+                dequantise(tokens[row], scale, out[first + row])
 
-    def _scale(self, address: tuple[int, int], clip_id: str) -> npt.NDArray[np.float32]:
-        """Returns the scales of all frames of a clip, float32 [N, P]: one chunk, few bytes."""
-        layout, (segment, slot) = self._layout, address
-        block, chunk = divmod(slot, layout.block_slots)
-        content = np.empty((1, layout.scale_shard.chunk_bytes), dtype=np.uint8)
-        place = layout.scale_file(segment, block)
-        self._scales.read(place, (segment, block), (chunk,), content, clip_id)
-        scale: npt.NDArray[np.float32] = content.view("<f4").reshape(layout.frames, layout.patches)
-        return scale
+    def _read_values(
+        self,
+        places: Sequence[Address],
+        frames: Sequence[Sequence[int]],
+        out: npt.NDArray[np.uint8],
+        clip_ids: Sequence[str],
+    ) -> None:
+        files = [self._layout.patch_file(*place) for place in places]
+        self._values.read_all(list(map(ShardRead, files, places, frames, out, clip_ids)))
+
+    def _read_scales(
+        self, places: Sequence[Address], clip_ids: Sequence[str]
+    ) -> npt.NDArray[np.float32]:
+        """Returns the scales of all frames of clips, float32 [B, N, P]: a chunk each, few bytes."""
+        layout = self._layout
+        content = np.empty((len(places), 1, layout.scale_shard.chunk_bytes), dtype=np.uint8)
+        reads = []
+        for (segment, slot), row, clip_id in zip(places, content, clip_ids, strict=True):
+            block, chunk = divmod(slot, layout.block_slots)
+            file = layout.scale_file(segment, block)
+            reads.append(ShardRead(file, (segment, block), (chunk,), row, clip_id))
+        self._scales.read_all(reads)
+        shape = (len(places), layout.frames, layout.patches)
+        scales: npt.NDArray[np.float32] = content.view("<f4").reshape(shape)
+        return scales

@@ -11,7 +11,6 @@ from cache_schema.errors import CorruptStore
 from cache_schema.layout import ShardShape
 from cache_schema.shard import decode_index, encode_shard, is_dense
 from cache_schema.shard_file import ShardFiles
-from cache_schema.storage import open_storage
 
 VALUES = 6
 
@@ -64,7 +63,7 @@ def test_zarr_reads_a_shard_whose_tail_is_missing(
 def test_our_reader_reads_a_shard_of_zarr(tmp_path: Path, chunks: int) -> None:
     array = _zarr_array(tmp_path, chunks)
     array[:] = _values(chunks)
-    files = ShardFiles(open_storage(tmp_path), _shape(chunks), check=True)
+    files = ShardFiles(tmp_path, _shape(chunks), check=True)
     for wanted in (range(chunks), list(range(chunks))[::-1], [0, 0, chunks - 1]):
         out = np.empty((len(wanted), VALUES), np.float16)
         files.read("c.0.0", (0, 0), wanted, out.view(np.uint8), "clip")
@@ -82,7 +81,7 @@ def test_our_reader_follows_an_index_out_of_order(tmp_path: Path) -> None:
     _store_index(moved, index[[1, 2, 0]], shape)
     (tmp_path / "c.0.0").write_bytes(moved.tobytes())
     out = np.empty((3, VALUES), np.float16)
-    ShardFiles(open_storage(tmp_path), shape, check=True).read(
+    ShardFiles(tmp_path, shape, check=True).read(
         "c.0.0", (0, 0), range(3), out.view(np.uint8), "x"
     )
     np.testing.assert_array_equal(out, values)
@@ -90,7 +89,7 @@ def test_our_reader_follows_an_index_out_of_order(tmp_path: Path) -> None:
 
 def test_a_missing_chunk_is_an_error_not_a_fill_value(tmp_path: Path) -> None:
     (tmp_path / "c.0.0").write_bytes(encode_shard(_values(4)[:2], _shape(4)).tobytes())
-    files = ShardFiles(open_storage(tmp_path), _shape(4), check=True)
+    files = ShardFiles(tmp_path, _shape(4), check=True)
     out = np.empty((1, VALUES), np.float16).view(np.uint8)
     files.read("c.0.0", (0, 0), [1], out, "clip")
     with pytest.raises(
