@@ -6,18 +6,20 @@ without a lock, which of two jobs keeps a clip that both have claimed.
 """
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from cache_schema.block_claim import (
     BlockClaim,
     ClaimRecord,
-    parse_record_name,
     read_claim,
     record_name,
 )
 from cache_schema.block_commit import BlockCommit, read_commit
+from cache_schema.commit_listing import record_addresses, unfolded_blocks
 from cache_schema.layout import CLAIMS, COMMITS
+from cache_schema.manifest import Manifest
+from cache_schema.manifest_row import Standing, supersedes
 from cache_schema.outcome import Status
 from cache_schema.process_owner import ProcessOwner
 from cache_schema.storage import Storage
@@ -32,33 +34,32 @@ class BlockLedger:
         root: StoreRoot,
         *,
         lease_s: float,
-        statuses: Mapping[str, Status],
-        folded: Collection[tuple[int, int]],
+        manifest: Manifest,
     ) -> None:
-        """Reads every claim and commit there is.
+        """Reads every claim and commit that the manifest has not taken in.
 
         Args:
             root: the store.
             lease_s: age from which a claim is dead when its process cannot be asked.
-            statuses: what the manifest says of its clips.
-            folded: the blocks (segment, block) that the manifest has taken in.
+            manifest: what was folded so far; it is asked for the clips of folded blocks.
         """
         self._root = root
         self._storage = root.storage
         self._lease_s = lease_s
-        self._statuses = dict(statuses)
+        self._index = manifest.index
+        # Only of clips in blocks that are not folded.
+        self._standings: dict[str, Standing] = {}
         self._live: dict[int, ClaimRecord] = {}
-        # Where a commit that replaces has spoken of a clip, nothing below it counts.
-        self._floor: dict[str, int] = {}
         self._new_failures: set[str] = set()
-        claims = self._addresses(CLAIMS)
-        commits = self._addresses(COMMITS)
-        known = {self._address(*place) for place in folded}
-        for address in sorted(commits - known):
+        folded = manifest.version.blocks
+        commits = unfolded_blocks(root, folded)
+        for address in commits:
             self._apply(read_commit(self._storage, self._name(address)), address)
         self._new_failures.clear()
-        self._open = claims - commits - known
-        self._next = max(claims | commits | known, default=-1) + 1
+        # All addresses below the end are claimed, and so is every block that has a commit.
+        claims = {*folded.gaps(), *record_addresses(root, CLAIMS, folded.end), *commits}
+        self._open = claims.difference(commits)
+        self._next = max(max(claims, default=-1) + 1, folded.end)
 
     def refresh(self, *, job: str) -> None:
         """Takes in new claims and commits, and ends the claims of dead processes.
@@ -81,9 +82,17 @@ class BlockLedger:
             self._apply(commit, address)
             self._open.discard(address)
 
-    def status(self, clip_id: str) -> Status | None:
-        """Returns a clip's best committed status, None for a clip without one."""
-        return self._statuses.get(clip_id)
+    def statuses(self, clip_ids: Sequence[str]) -> list[Status | None]:
+        """Returns clips' committed statuses, None for a clip without one."""
+        statuses: list[Status | None] = []
+        folded = self._index.find(clip_ids).standings(self._root.layout.segment_blocks)
+        for clip_id, held in zip(clip_ids, folded, strict=True):
+            new = self._standings.get(clip_id)
+            standing = new if new and (held is None or supersedes(new, held)) else held
+            statuses.append(
+                None if standing is None else Status.OK if standing.ok else Status.FAILED
+            )
+        return statuses
 
     def has_just_failed(self, clip_id: str) -> bool:
         """Tells whether a clip failed since this ledger was opened, or since ``retry`` of it.
@@ -137,15 +146,11 @@ class BlockLedger:
 
     def _apply(self, commit: BlockCommit, address: int) -> None:
         for clip in commit.clips:
-            clip_id, status = clip.outcome.clip_id, clip.outcome.status
-            if address < self._floor.get(clip_id, 0):
-                continue
-            if commit.replaces:
-                self._floor[clip_id] = address
-                self._statuses[clip_id] = status
-            elif status is Status.OK or clip_id not in self._statuses:
-                self._statuses[clip_id] = status
-            if status is Status.FAILED:
+            clip_id, ok = clip.outcome.clip_id, clip.outcome.status is Status.OK
+            new, before = Standing(address, ok, commit.replaces), self._standings.get(clip_id)
+            if before is None or supersedes(new, before):
+                self._standings[clip_id] = new
+            if not ok:
                 self._new_failures.add(clip_id)
 
     def _is_alive(self, record: ClaimRecord, address: int) -> bool:
@@ -159,10 +164,6 @@ class BlockLedger:
             return read_commit(self._storage, self._name(address))
         except FileNotFoundError:
             return None
-
-    def _addresses(self, folder: str) -> set[int]:
-        places = [parse_record_name(name) for name in self._storage.names(folder)]
-        return {self._address(*place) for place in places if place is not None}
 
     def _address(self, segment: int, block: int) -> int:
         return segment * self._root.layout.segment_blocks + block

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from typing import cast
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +12,40 @@ import pyarrow as pa
 
 from cache_schema.errors import ClipMissing, InputError
 from cache_schema.identity import FeatureIdentity
-from cache_schema.manifest import read_manifest, row_outcome
-from cache_schema.outcome import ClipOutcome, Status
-from cache_schema.shard_file import ShardFiles
-from cache_schema.store_root import read_root
+from cache_schema.manifest import read_manifest
+from cache_schema.manifest_index import NOWHERE, FoundRows
+from cache_schema.manifest_row import row_outcome
+from cache_schema.outcome import ClipOutcome
+from cache_schema.patch_files import PatchFiles
+from cache_schema.shard_cache import ShardCache
+from cache_schema.shard_file import ShardRead
+from cache_schema.shard_source import ShardSource
+from cache_schema.store_root import StoreRoot, read_root
 
 Float16 = npt.NDArray[np.float16]
 
+# About 150 bytes each. Of a larger store, clips read again are looked up again.
+_PLACES_KEPT: Final = 2**17
+
 
 def open_store(
-    location: str | os.PathLike[str], version: int | None = None, *, check: bool = True
+    location: str | os.PathLike[str],
+    version: int | None = None,
+    *,
+    check: bool = True,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
 ) -> "FeatureStore":
     """Opens a store for reading, at one version of its manifest.
 
     Args:
-        location: path of the store.
+        location: path of the store, or its URL: ``s3://bucket/folder``, ``gs://``, ``az://``,
+            ``http://`` or ``https://``.
         version: manifest version; the newest by default. What is committed later is not seen.
         check: whether to compare the crc32c of everything that is read.
+        cache: for a store at a URL, a local folder for copies of the shards that are read, from
+            which later reads take them as from a local store.
+        cache_bytes: about how much the cache may hold; no limit by default.
 
     Raises:
         StoreAbsent: nothing is at the path, or an empty folder.
@@ -35,9 +53,11 @@ def open_store(
         StoreOlder: the store has an earlier format.
         StoreNewer: the store has a later format, or features that a reader must know.
         CorruptStore: the store's metadata or manifest are damaged.
-        InputError: there is no such version.
+        InputError: there is no such version; a cache was asked for a store that is local; the URL
+            is of another kind, or obstore is not installed.
+        OSError: the server cannot be reached, or refuses.
     """
-    return FeatureStore(location, version, check=check)
+    return FeatureStore(location, version, check=check, cache=cache, cache_bytes=cache_bytes)
 
 
 class FeatureStore:
@@ -48,31 +68,35 @@ class FeatureStore:
     """
 
     def __init__(
-        self, location: str | os.PathLike[str], version: int | None = None, *, check: bool = True
+        self,
+        location: str | os.PathLike[str],
+        version: int | None = None,
+        *,
+        check: bool = True,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         self._root = read_root(location)
-        columns = ["clip_id", "status", "segment", "slot"]
-        manifest = read_manifest(self._root, version, columns)
-        self._version = manifest.version
+        self.cache = None if cache is None else _cache(self._root, Path(cache), cache_bytes)
+        """Local copies of what was read; None without a cache."""
+        self._manifest = read_manifest(self._root, version)
         self._check = check
-        clip_ids, status, segment, slot = manifest.table.columns
-        self._row = {clip_id: row for row, clip_id in enumerate(clip_ids.to_pylist())}
-        self._ok = np.array([value == Status.OK for value in status.to_pylist()], dtype=np.bool_)
-        self._segment = segment.to_numpy()
-        self._slot = slot.to_numpy()
+        self._places: dict[str, tuple[int, int]] = {}
         layout = self._root.layout
-        self._patch = ShardFiles(self._root.storage, layout.patch_shard, check=check)
-        self._cls = ShardFiles(self._root.storage, layout.cls_shard, check=check)
+        source = ShardSource(storage=self._root.storage, check=check, cache=self.cache)
+        self._patch = PatchFiles(source, layout)
+        self._cls = source.reader(layout.cls_shard)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (self.location, self._version, self._check)
+        cache = self.cache
+        kept = (None, None) if cache is None else (str(cache.folder), cache.max_bytes)
+        return _reopen, (self.location, self.version, self._check, *kept)
 
     def __len__(self) -> int:
-        return int(self._ok.sum())
+        return self._manifest.version.ok
 
     def __contains__(self, clip_id: object) -> bool:
-        row = self._row.get(cast("str", clip_id))
-        return row is not None and bool(self._ok[row])
+        return isinstance(clip_id, str) and bool(self._manifest.index.find([clip_id]).ok[0])
 
     @property
     def location(self) -> str:
@@ -87,16 +111,38 @@ class FeatureStore:
     @property
     def version(self) -> int:
         """Version of the manifest that this reader is pinned to; 0 before the first."""
-        return self._version
+        return self._manifest.version.number
 
     @cached_property
     def clip_ids(self) -> list[str]:
-        """Ids of the clips that have features, sorted."""
-        return [clip_id for clip_id, row in self._row.items() if self._ok[row]]
+        """Ids of the clips that have features, sorted; read when first asked for."""
+        return self._manifest.ok_ids()
 
-    def manifest(self) -> pa.Table:
-        """Returns the manifest: one row per clip, failed ones included, sorted by clip id."""
-        return self._table
+    def manifest(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads the manifest: one row per clip, failed ones included, sorted by clip id.
+
+        Args:
+            columns: names of its columns; all by default, which is about 1.3 KB a clip in memory.
+
+        Raises:
+            InputError: there is no such column.
+            CorruptStore: the manifest is damaged.
+        """
+        return self._manifest.table(columns)
+
+    def rows(self, clip_ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads the manifest's rows of some clips, in the order asked for.
+
+        Args:
+            clip_ids: the clips.
+            columns: names of its columns; all by default.
+
+        Raises:
+            ClipMissing: the manifest has no row of a clip.
+            InputError: there is no such column.
+            CorruptStore: the manifest is damaged.
+        """
+        return self._manifest.rows(self._find(clip_ids), columns)
 
     def outcome(self, clip_id: str) -> ClipOutcome:
         """Returns what became of a clip in extraction.
@@ -104,19 +150,20 @@ class FeatureStore:
         Raises:
             ClipMissing: the manifest has no row of the clip.
         """
-        row = self._row.get(clip_id)
-        if row is None:
-            raise ClipMissing(self._missing(clip_id))
-        return row_outcome(self._table.slice(row, 1).to_pylist()[0])
+        return row_outcome(self.rows([clip_id]).to_pylist()[0])
 
     def frame_times(self, clip_id: str) -> npt.NDArray[np.float64]:
         """Returns the presentation times of a clip's frames in seconds, float64 [N].
 
+        All are NaN where an imported store does not know them.
+
         Raises:
             ClipMissing: the store has no features of the clip.
         """
-        row = self._require(clip_id)
-        values = self._table.column("frame_time")[row].values
+        self._places_of([clip_id])
+        values = self.rows([clip_id], ["frame_time"]).column("frame_time")[0].values
+        if values is None:
+            return np.full(self.identity.frames, np.nan)
         return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
 
     def read_cls(self, clip_ids: Sequence[str], out: Float16 | None = None) -> Float16:
@@ -135,14 +182,15 @@ class FeatureStore:
             InputError: ``out`` does not fit.
         """
         layout = self._root.layout
-        rows = [self._require(clip_id) for clip_id in clip_ids]
-        out = _target(out, (len(rows), layout.frames, layout.dim))
-        flat = out.reshape(len(rows), 1, layout.frames * layout.dim).view(np.uint8)
-        for position, (clip_id, row) in enumerate(zip(clip_ids, rows, strict=True)):
-            segment = int(self._segment[row])
-            block, chunk = divmod(int(self._slot[row]), layout.block_slots)
-            place = layout.cls_file(segment, block)
-            self._cls.read(place, (segment, block), (chunk,), flat[position], clip_id)
+        places = self._places_of(clip_ids)
+        out = _target(out, (len(places), layout.frames, layout.dim))
+        flat = out.reshape(len(places), 1, layout.frames * layout.dim).view(np.uint8)
+        reads = []
+        for clip_id, (segment, slot), row in zip(clip_ids, places, flat, strict=True):
+            block, chunk = divmod(slot, layout.block_slots)
+            file = layout.cls_file(segment, block)
+            reads.append(ShardRead(file, (segment, block), (chunk,), row, clip_id))
+        self._cls.read_all(reads)
         return out
 
     def read_patches(
@@ -159,7 +207,8 @@ class FeatureStore:
             out: float16 [B, K or N, P, D] to read into; a new array by default.
 
         Returns:
-            float16 [B, K or N, P, D], ``out`` where it was given.
+            float16 [B, K or N, P, D], ``out`` where it was given; P is 0 in a store of one vector a
+            frame, and int8 patches come as float16.
 
         Raises:
             ClipMissing: the store has no features of a clip.
@@ -167,45 +216,62 @@ class FeatureStore:
             InputError: ``frames`` or ``out`` do not fit.
         """
         layout = self._root.layout
-        rows = [self._require(clip_id) for clip_id in clip_ids]
-        chosen: list[Sequence[int]] = [range(layout.frames)] * len(rows)
+        places = self._places_of(clip_ids)
+        chosen: list[Sequence[int]] = [range(layout.frames)] * len(places)
         count = layout.frames
         if frames is not None:
-            wanted = _frame_numbers(frames, len(rows), layout.frames)
+            wanted = _frame_numbers(frames, len(places), layout.frames)
             chosen, count = wanted.tolist(), wanted.shape[1]
-        out = _target(out, (len(rows), count, layout.patches, layout.dim))
-        flat = out.reshape(len(rows), count, layout.patches * layout.dim).view(np.uint8)
-        for position, (clip_id, row) in enumerate(zip(clip_ids, rows, strict=True)):
-            address = int(self._segment[row]), int(self._slot[row])
-            place = layout.patch_file(*address)
-            self._patch.read(place, address, chosen[position], flat[position], clip_id)
+        out = _target(out, (len(places), count, layout.patches, layout.dim))
+        self._patch.read(places, chosen, out, clip_ids)
         return out
 
-    @cached_property
-    def _table(self) -> pa.Table:
-        return read_manifest(self._root, self._version).table
-
-    def _require(self, clip_id: str) -> int:
-        row = self._row.get(clip_id)
-        if row is None:
-            raise ClipMissing(self._missing(clip_id))
-        if not self._ok[row]:
+    def _places_of(self, clip_ids: Sequence[str]) -> list[tuple[int, int]]:
+        """Returns segment and slot of clips, which are looked up only once."""
+        known = self._places
+        try:
+            return [known[clip_id] for clip_id in clip_ids]
+        except KeyError:
+            found = self._find(clip_ids)
+        if not found.ok.all():
+            clip_id = clip_ids[int(np.argmin(found.ok))]
             outcome = self.outcome(clip_id)
             raise ClipMissing(
                 f"Clip {clip_id!r} failed in extraction ({outcome.reason}: {outcome.detail}), so the "
                 f"store {self.location} has no features of it. Leave it out, or extract it again."
             )
-        return row
+        places = list(zip(found.segment.tolist(), found.slot.tolist(), strict=True))
+        if len(known) + len(places) > _PLACES_KEPT:
+            # A new dictionary: other threads may be reading the old one.
+            self._places = known = {}
+        known.update(zip(clip_ids[:_PLACES_KEPT], places, strict=False))
+        return places
 
-    def _missing(self, clip_id: str) -> str:
-        return (
-            f"Clip {clip_id!r} is not among the {len(self._row)} clips of the store {self.location} at "
-            f"manifest version {self._version}. Extract it, or compact the store if that was done."
+    def _find(self, clip_ids: Sequence[str]) -> FoundRows:
+        found = self._manifest.index.find(clip_ids)
+        if (found.part == NOWHERE).any():
+            clip_id = clip_ids[int(np.argmin(found.part))]
+            raise ClipMissing(
+                f"Clip {clip_id!r} is not among the {self._manifest.version.clips} clips of the store "
+                f"{self.location} at manifest version {self.version}. Extract it, or compact the store "
+                f"if that was done."
+            )
+        return found
+
+
+def _reopen(
+    location: str, version: int, check: bool, cache: str | None, cache_bytes: int | None
+) -> FeatureStore:
+    return FeatureStore(location, version, check=check, cache=cache, cache_bytes=cache_bytes)
+
+
+def _cache(root: StoreRoot, folder: Path, max_bytes: int | None) -> ShardCache:
+    if root.storage.local_file("") is not None:
+        raise InputError(
+            f"The store {root.storage.location} is local; a cache would be a second copy of it. Open "
+            f"it without one."
         )
-
-
-def _reopen(location: str, version: int, check: bool) -> FeatureStore:
-    return FeatureStore(location, version, check=check)
+    return ShardCache(folder, root, max_bytes=max_bytes)
 
 
 def _target(out: Float16 | None, shape: tuple[int, ...]) -> Float16:

@@ -1,11 +1,15 @@
 """Where the bytes of a store lie: one interface over a folder and an object store."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cache_schema.durable_files import Buffer
+from cache_schema.errors import InputError
+
+_LOST_URL: Final = re.compile("(s3|gs|az|https?):/")
 
 
 class StoredFile(NamedTuple):
@@ -52,8 +56,24 @@ class Storage(Protocol):
             FileNotFoundError: there is no such file.
         """
 
-    def names(self, folder: str) -> list[str]:
-        """Returns the names of the finished files directly in a folder; none where it is absent."""
+    def read_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Returns pieces of a file.
+
+        Args:
+            key: the file.
+            ranges: first byte and length of each piece; a piece is shorter where the file ends.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+
+    def names(self, folder: str, *, after: str = "") -> list[str]:
+        """Returns the names of the finished files directly in a folder; none where it is absent.
+
+        Args:
+            folder: the folder.
+            after: only names that sort behind this one are wanted; an object store then lists no others.
+        """
 
     def walk(self) -> Iterator[StoredFile]:
         """Lists all files below the root, unfinished ones included, in no particular order."""
@@ -95,9 +115,22 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     """Returns the storage at a location; nothing is read or made there.
 
     Args:
-        location: path of a folder.
+        location: path of a folder, or a URL as text: ``s3://bucket/folder``, ``gs://``, ``az://``,
+            or, to be read only, ``http://`` and ``https://``.
+
+    Raises:
+        InputError: the URL is of another kind, or holds credentials.
     """
     # Imported here: the implementations need the types above.
     from cache_schema.local_storage import LocalStorage
 
+    if isinstance(location, str) and "://" in location:
+        from cache_schema.object_storage import ObjectStorage
+
+        return ObjectStorage(location)
+    if _LOST_URL.match(os.fspath(location)):
+        raise InputError(
+            f"{os.fspath(location)!r} was a URL before it was made a path, which took one of its "
+            f"slashes. Give it as text."
+        )
     return LocalStorage(Path(location))

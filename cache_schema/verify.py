@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
-import pyarrow as pa
-
+from cache_schema.block_audit import block_flaws
 from cache_schema.block_claim import parse_record_name
-from cache_schema.block_commit import NO_SLOT, BlockCommit, read_commit
+from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, read_commit
+from cache_schema.block_runs import BlockRuns
 from cache_schema.durable_files import TEMPORARY_PREFIX
-from cache_schema.errors import CorruptStore
+from cache_schema.errors import CorruptStore, StoreOlder
 from cache_schema.layout import CLAIMS, COMMITS
-from cache_schema.manifest import Manifest, read_manifest, row_outcome
-from cache_schema.outcome import Status
-from cache_schema.shard_audit import Severity, feature_flaws, length_flaws, read_features
+from cache_schema.manifest import Manifest, read_manifest
+from cache_schema.manifest_audit import manifest_flaws, total_flaws
+from cache_schema.manifest_row import row_outcome
+from cache_schema.manifest_version import CURRENT_KEY
+from cache_schema.shard_audit import Severity
 from cache_schema.store_root import StoreRoot, array_problems, read_root
 
 Block = tuple[int, int]
@@ -68,7 +70,10 @@ def verify_store(
     findings.extend(_manifest_findings(root, commits))
     done, total = 0, sum(len(commit.clips) for commit in commits.values())
     for commit in commits.values():
-        findings.extend(_block_findings(root, commit, quick=quick))
+        findings.extend(
+            _finding(*flaw[:2], place, flaw.message, clip_id)
+            for flaw, place, clip_id in block_flaws(root, commit, quick=quick)
+        )
         done += len(commit.clips)
         if on_clip is not None:
             on_clip(done, total)
@@ -103,81 +108,72 @@ def _segment_findings(
 
 
 def _manifest_findings(root: StoreRoot, commits: Mapping[Block, BlockCommit]) -> Iterator[Finding]:
+    flaws = list(manifest_flaws(root))
+    for flaw in flaws:
+        yield _finding("error", "manifest", *flaw)
     try:
         manifest = read_manifest(root)
+    except StoreOlder as error:
+        yield _finding("error", "manifest", CURRENT_KEY, str(error))
+        return
     except CorruptStore as error:
         place = _place(error, root.storage.location)
-        yield _finding("error", "manifest", place, str(error))
+        if place not in {flaw.place for flaw in flaws}:
+            yield _finding("error", "manifest", place, str(error))
         return
-    place = f"manifest version {manifest.version}"
-    for segment, block in sorted(manifest.folded - commits.keys()):
-        yield _finding(
-            "error", "commit", place, f"the commit of block {segment}.{block} is missing"
-        )
-    unfolded = len(commits.keys() - manifest.folded)
+    place = f"manifest version {manifest.version.number}"
+    blocks, folded = root.layout.segment_blocks, manifest.version.blocks
+    known = BlockRuns.of(segment * blocks + block for segment, block in commits)
+    for address in (address for address in folded if address not in known):
+        segment, block = divmod(address, blocks)
+        what = f"the commit of block {segment}.{block} is missing"
+        yield _finding("error", "commit", place, what)
+    unfolded = sum(address not in folded for address in known)
     if unfolded:
         what = f"{unfolded} blocks are committed, but not yet in the manifest; compact the store"
         yield _finding("notice", "not-compacted", place, what)
-    yield from _row_findings(manifest, commits, place)
+    if not flaws:
+        for flaw in total_flaws(manifest):
+            yield _finding("error", "manifest", *flaw)
+        yield from _row_findings(manifest, commits, blocks, place)
 
 
 def _row_findings(
-    manifest: Manifest, commits: Mapping[Block, BlockCommit], place: str
+    manifest: Manifest, commits: Mapping[Block, BlockCommit], segment_blocks: int, place: str
 ) -> Iterator[Finding]:
     told = {
         (segment, block, clip.outcome.clip_id): (clip, commit)
         for (segment, block), commit in commits.items()
         for clip in commit.clips
     }
-    ids = set(manifest.table.column("clip_id").to_pylist())
-    folded = {key[2] for key in told if key[:2] in manifest.folded}
-    for clip_id in sorted(folded - ids):
-        yield _finding("error", "manifest", place, "has no row of a committed clip", clip_id)
-    for row in _rows(manifest.table):
-        clip_id = str(row["clip_id"])
-        found = told.get((row["segment"], row["block"], clip_id))  # type: ignore[arg-type]
-        if found is None:
-            if (row["segment"], row["block"]) in commits:
+    missing = {
+        clip_id
+        for segment, block, clip_id in told
+        if segment * segment_blocks + block in manifest.version.blocks
+    }
+    for table in manifest.tables():
+        for row in table.to_pylist():
+            clip_id, block = row["clip_id"], (row["segment"], row["block"])
+            missing.discard(clip_id)
+            found = told.get((*block, clip_id))
+            if found is None and block in commits:
                 yield _finding("error", "manifest", place, "names a block without it", clip_id)
-            continue
-        clip, commit = found
-        expected = (
-            clip.slot,
-            clip.patch.digest if clip.patch else "",
-            commit.cls.digest if commit.cls and clip.slot != NO_SLOT else "",
-        )
-        given = (row["slot"], row["patch_digest"], row["cls_digest"])
-        if given != expected or row_outcome(row) != clip.outcome:
-            yield _finding("error", "manifest", place, "tells otherwise than its commit", clip_id)
+            if found is not None and not _same(row, *found):
+                what = "tells otherwise than its commit"
+                yield _finding("error", "manifest", place, what, clip_id)
+    for clip_id in sorted(missing):
+        yield _finding("error", "manifest", place, "has no row of a committed clip", clip_id)
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, object]]:
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()
-
-
-def _block_findings(root: StoreRoot, commit: BlockCommit, *, quick: bool) -> Iterator[Finding]:
-    layout = root.layout
-    ok = [clip for clip in commit.clips if clip.outcome.status is Status.OK]
-    for clip in ok:
-        place, clip_id = layout.patch_file(commit.segment, clip.slot), clip.outcome.clip_id
-        shape = layout.patch_shard
-        flaws = length_flaws(root.storage, place, clip.patch, shape, layout.frames)
-        if not flaws and not quick:
-            flaws, features = read_features(root.storage, place, clip.patch, shape, layout.frames)
-            flaws += feature_flaws(features.reshape(-1, layout.patches, layout.dim))
-        yield from (_finding(*flaw[:2], place, flaw[2], clip_id) for flaw in flaws)
-    if not ok:
-        return
-    place, shape = layout.cls_file(commit.segment, commit.block), layout.cls_shard
-    flaws = length_flaws(root.storage, place, commit.cls, shape, len(ok))
-    if not flaws and not quick:
-        flaws, features = read_features(root.storage, place, commit.cls, shape, len(ok))
-        for clip in ok[: len(features)]:
-            frames = features[clip.slot % layout.block_slots].reshape(-1, 1, layout.dim)
-            clip_id = clip.outcome.clip_id
-            yield from (_finding(*f[:2], place, f[2], clip_id) for f in feature_flaws(frames))
-    yield from (_finding(*flaw[:2], place, flaw[2]) for flaw in flaws)
+def _same(row: Mapping[str, object], clip: CommittedClip, commit: BlockCommit) -> bool:
+    expected = (
+        clip.slot,
+        clip.patch.digest if clip.patch else "",
+        commit.cls.digest if commit.cls and clip.slot != NO_SLOT else "",
+        commit.replaces,
+    )
+    given = (row["slot"], row["patch_digest"], row["cls_digest"], row["replaces"])
+    return given == expected and row_outcome(row) == clip.outcome
 
 
 def _left_over(
@@ -187,9 +183,10 @@ def _left_over(
     known: set[str] = set()
     for commit in commits.values():
         slots = [clip.slot for clip in commit.clips if clip.slot != NO_SLOT]
-        known.update(layout.patch_file(commit.segment, slot) for slot in slots)
+        for slot in slots:
+            known.update(layout.clip_files(commit.segment, slot))
         if slots:
-            known.add(layout.cls_file(commit.segment, commit.block))
+            known.update(layout.block_files(commit.segment, commit.block))
     for place in files:
         folder, _, name = place.rpartition("/")
         if name.startswith(TEMPORARY_PREFIX):

@@ -4,7 +4,8 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -22,11 +23,15 @@ from cache_schema.errors import (
     StoreNewer,
 )
 from cache_schema.identity import FeatureIdentity
+from cache_schema.int8_tokens import Float32, Int8
 from cache_schema.layout import COMMITS, ShardShape
-from cache_schema.manifest import fold_commits, read_manifest
+from cache_schema.manifest import Manifest
+from cache_schema.manifest_fold import fold_commits
+from cache_schema.manifest_version import base_version
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.shard import encode_shard
 from cache_schema.store_root import read_root, require_identity
+from cache_schema.stored_patches import patch_counts, stored
 
 # Five beats to a lease: a claim survives four that a slow file system loses.
 _BEATS_PER_LEASE: Final = 5
@@ -74,14 +79,8 @@ class StoreWriter:
         self._lock = threading.Lock()
         self._open_claims: dict[str, BlockClaim] = {}
         self._heartbeat = Heartbeat(self._storage, lease_s / _BEATS_PER_LEASE)
-        manifest = read_manifest(self._root, columns=["clip_id", "status"])
-        clip_ids, statuses = (column.to_pylist() for column in manifest.table.columns)
-        self._ledger = BlockLedger(
-            self._root,
-            lease_s=lease_s,
-            statuses=dict(zip(clip_ids, map(Status, statuses), strict=True)),
-            folded=manifest.folded,
-        )
+        manifest = Manifest(self._root, base_version(self._root))
+        self._ledger = BlockLedger(self._root, lease_s=lease_s, manifest=manifest)
 
     @property
     def location(self) -> str:
@@ -111,10 +110,11 @@ class StoreWriter:
         with self._lock:
             self._ledger.refresh(job=self.job)
             claimed = self._ledger.claimed()
+            wanted = list(dict.fromkeys(clip_ids))
             pending = [
                 clip_id
-                for clip_id in dict.fromkeys(clip_ids)
-                if clip_id not in claimed and self._ledger.status(clip_id) not in done
+                for clip_id, status in zip(wanted, self._ledger.statuses(wanted), strict=True)
+                if clip_id not in claimed and status not in done
             ]
             if retry_failed:
                 self._ledger.retry(pending)
@@ -169,7 +169,8 @@ class StoreWriter:
             claim: the block; a claim can be written once.
             outcomes: exactly one outcome for each of the claim's clips.
             cls: float16 [n, N, D], a row per outcome; rows of failed clips are not looked at.
-            patch: float16 [n, N, P, D], likewise.
+            patch: float16 [n, N, P, D], likewise. A pooled store also takes the grids before
+                pooling. Where features are reduced here, the outcome's ``loss`` is measured.
 
         Raises:
             InputError: outcomes or arrays do not fit the claim or the store.
@@ -183,26 +184,20 @@ class StoreWriter:
         self._require_outcomes(claim, outcomes)
         self._require_features(outcomes, cls, patch)
         self._require_owned(claim)
-        layout = self._root.layout
         rows = [row for row, outcome in enumerate(outcomes) if outcome.status is Status.OK]
-        slots = {row: claim.block * layout.block_slots + rank for rank, row in enumerate(rows)}
-        seals = {
-            row: self._publish(
-                layout.patch_file(claim.segment, slot), patch[row], layout.patch_shard
-            )
-            for row, slot in slots.items()
-        }
-        cls_seal = None
-        if rows:
-            cls_file = layout.cls_file(claim.segment, claim.block)
-            cls_seal = self._publish(cls_file, cls[rows], layout.cls_shard)
-            for shard in (cls_file, layout.patch_file(claim.segment, 0)):
-                self._storage.sync(shard.rpartition("/")[0])
-        clips = tuple(
-            CommittedClip(outcome=outcome, slot=slots.get(row, NO_SLOT), patch=seals.get(row))
+        clips, scales = self._publish_patches(claim, {row: outcomes[row] for row in rows}, patch)
+        cls_seal, scale_seal = self._publish_block(claim, cls[rows], scales)
+        failed = {
+            row: CommittedClip(outcome=outcome, slot=NO_SLOT, patch=None)
             for row, outcome in enumerate(outcomes)
+        }
+        commit = BlockCommit.of_claim(
+            claim,
+            job=self.job,
+            cls_file=cls_seal,
+            scale_file=scale_seal,
+            clips=tuple((failed | clips).values()),
         )
-        commit = BlockCommit.of_claim(claim, job=self.job, cls_file=cls_seal, clips=clips)
         if not self._storage.create(f"{COMMITS}/{claim.name}", commit.encode()):
             self._refuse(claim)
         self._forget(claim)
@@ -242,17 +237,14 @@ class StoreWriter:
         self.close()
 
     def _free(
-        self, clip_ids: Iterable[str], claimed: Collection[str], *, replace: bool
+        self, clip_ids: Sequence[str], claimed: Collection[str], *, replace: bool
     ) -> list[str]:
         ledger = self._ledger
         return [
             clip_id
-            for clip_id in clip_ids
+            for clip_id, status in zip(clip_ids, ledger.statuses(clip_ids), strict=True)
             if clip_id not in claimed
-            and (
-                replace
-                or not (ledger.status(clip_id) is Status.OK or ledger.has_just_failed(clip_id))
-            )
+            and (replace or not (status is Status.OK or ledger.has_just_failed(clip_id)))
         ]
 
     def _forget(self, claim: BlockClaim) -> None:
@@ -288,9 +280,12 @@ class StoreWriter:
         self, outcomes: Sequence[ClipOutcome], cls: Float16, patch: Float16
     ) -> None:
         layout, count = self._root.layout, len(outcomes)
+        patches = patch.shape[2] if patch.ndim == 4 else -1
+        if patches not in patch_counts(self.identity):
+            patches = layout.patches
         expected = {
             "cls": (cls, (count, layout.frames, layout.dim)),
-            "patch": (patch, (count, layout.frames, layout.patches, layout.dim)),
+            "patch": (patch, (count, layout.frames, patches, layout.dim)),
         }
         for name, (array, shape) in expected.items():
             if array.shape != shape or array.dtype != np.float16:
@@ -333,9 +328,47 @@ class StoreWriter:
             f"pending clips and claim again."
         )
 
-    def _publish(self, place: str, features: Float16, shape: ShardShape) -> FileSeal:
-        chunks = features.reshape(-1, shape.chunk_bytes // 2)
-        content = encode_shard(chunks, shape)
+    def _publish_patches(
+        self, claim: BlockClaim, outcomes: Mapping[int, ClipOutcome], patch: Float16
+    ) -> tuple[dict[int, CommittedClip], list[Float32]]:
+        """Writes the patches of the clips that are ok; returns their entries, and int8 scales."""
+        layout = self._root.layout
+        clips, scales = {}, []
+        for rank, (row, given) in enumerate(outcomes.items()):
+            slot = claim.block * layout.block_slots + rank
+            kept, outcome = stored(patch[row], self.identity), given
+            seals = [
+                self._publish(place, kept.values, layout.patch_shard)
+                for place in layout.clip_files(claim.segment, slot)
+            ]
+            if kept.scale is not None:
+                scales.append(kept.scale)
+            # A copy of a reduced clip tells the loss against its first source; it keeps that.
+            if given.loss is None and kept.loss is not None:
+                outcome = replace(given, loss=kept.loss)
+            clips[row] = CommittedClip(outcome=outcome, slot=slot, patch=next(iter(seals), None))
+        return clips, scales
+
+    def _publish_block(
+        self, claim: BlockClaim, cls: Float16, scales: Sequence[Float32]
+    ) -> tuple[FileSeal | None, FileSeal | None]:
+        """Writes what a block's clips share a shard for: CLS features, and scales."""
+        if not len(cls):
+            return None, None
+        layout, place = self._root.layout, (claim.segment, claim.block)
+        cls_seal = self._publish(layout.cls_file(*place), cls, layout.cls_shard)
+        scale_seal = None
+        if layout.quantised:
+            file = layout.scale_file(*place)
+            scale_seal = self._publish(file, np.stack(scales), layout.scale_shard)
+        for shard in (*layout.block_files(*place), *layout.clip_files(claim.segment, 0)):
+            self._storage.sync(shard.rpartition("/")[0])
+        return cls_seal, scale_seal
+
+    def _publish(
+        self, place: str, features: Float16 | Int8 | Float32, shape: ShardShape
+    ) -> FileSeal:
+        content = encode_shard(features, shape)
         file = self._storage.name(place)
         if not self._storage.create(place, content.data, sync_name=False):
             raise StoreBusy(

@@ -17,7 +17,9 @@ from cache_schema import (
     open_store,
 )
 from cache_schema.block_claim import BlockClaim, ClaimRecord
-from cache_schema.manifest import SCHEMA, current_version, fold_commits, manifest_key
+from cache_schema.manifest_fold import fold_commits
+from cache_schema.manifest_row import SCHEMA
+from cache_schema.manifest_version import newest_version, record_key
 from cache_schema.process_owner import ProcessOwner
 from cache_schema.storage import open_storage
 from cache_schema.store_root import read_root
@@ -138,14 +140,14 @@ def test_the_newest_version_counts_even_where_current_lags(
             current.unlink()
             if content is not None:
                 current.write_bytes(content)
-            assert current_version(open_storage(empty_store)) == 2
+            assert newest_version(open_storage(empty_store)) == 2
             assert open_store(empty_store).clip_ids == ["a", "b"]
             assert writer.compact() == 2
             assert current.exists()
 
 
 def test_a_version_that_current_names_must_be_there(filled) -> None:
-    (filled.path / manifest_key(1)).unlink()
+    (filled.path / record_key(1)).unlink()
     with pytest.raises(CorruptStore, match="names version 1, whose file is missing"):
         open_store(filled.path)
 
@@ -158,7 +160,7 @@ def test_a_manifest_of_another_store_is_refused(
     with StoreWriter(tmp_path / "other", other) as writer:
         write_clips_of(writer, ["a"])
         writer.compact()
-    for name in ("v000001.parquet", "CURRENT"):
+    for name in ("v000001.json", "CURRENT"):
         (filled.path / "manifest" / name).write_bytes(
             (tmp_path / "other/manifest" / name).read_bytes()
         )
@@ -168,7 +170,7 @@ def test_a_manifest_of_another_store_is_refused(
 
 _COMPACT = """
 import sys
-from cache_schema.manifest import fold_commits
+from cache_schema.manifest_fold import fold_commits
 from cache_schema.store_root import read_root
 print(fold_commits(read_root(sys.argv[1])))
 """
@@ -187,5 +189,6 @@ def test_racing_compactors_agree(
     versions = {int(racer.communicate(timeout=60)[0]) for racer in racers}
     assert versions == {1}
     assert open_store(wide_store).clip_ids == ids
+    # Who came second has taken its part away again.
     names = sorted(file.name for file in (wide_store / "manifest").iterdir())
-    assert names == ["CURRENT", "v000001.parquet"]
+    assert [name[:5] for name in names] == ["CURRE", "part-", "part-", "v0000"]

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schema import ClipMissing, FeatureIdentity, StoreWriter, open_store, verify_store
+from cache_schema import (
+    ClipMissing,
+    FeatureIdentity,
+    StoreOlder,
+    StoreWriter,
+    open_store,
+    verify_store,
+)
+from cache_schema.store_root import read_root
 
 STORES = Path(__file__).parent / "stores"
 
@@ -24,12 +32,24 @@ def format_1(tmp_path: Path) -> Path:
     return Path(shutil.copytree(STORES / "format-1", tmp_path / "store"))
 
 
-def test_format_1_is_unchanged_since_it_was_written() -> None:
+def _digest(store: Path, *, manifest: bool) -> str:
     digest = hashlib.sha256()
-    for file in sorted((STORES / "format-1").rglob("*")):
-        if file.is_file():
+    for file in sorted(store.rglob("*")):
+        if file.is_file() and (file.parent.name == "manifest") == manifest:
             digest.update(file.relative_to(STORES).as_posix().encode() + file.read_bytes())
-    assert digest.hexdigest() == "8e9599df6b1fcbc4a5980bb6e0774b14bbbe8a4a32a5eaf8a69906e33bda182e"
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        (False, "d02fcd07cb95fb42e28b095d673704773f9fa51ff9ae2706bd74e6d31afd9d71"),
+        (True, "c04552003b39efc1dbcc111d466483623a73597781e27dd149d479247459c053"),
+    ],
+    ids=["features-and-records", "manifest"],
+)
+def test_format_1_is_unchanged_since_it_was_written(manifest: bool, expected: str) -> None:
+    assert _digest(STORES / "format-1", manifest=manifest) == expected
 
 
 def test_format_1_is_read(format_1: Path) -> None:
@@ -63,4 +83,23 @@ def test_format_1_is_written_on(
     assert store.clip_ids == ["a", "b", "c", "failed", "new"]
     np.testing.assert_array_equal(store.read_patches(["new"])[0], features("new", identity)[1])
     np.testing.assert_array_equal(store.read_cls(["a"])[0], _value("a", 3, 4))
+    assert verify_store(format_1) == []
+
+
+def test_a_manifest_of_one_file_is_told_to_be_compacted(format_1: Path) -> None:
+    shutil.rmtree(format_1 / "manifest")
+    shutil.copytree(STORES / "earlier-manifest", format_1 / "manifest")
+    for spoil in ("nothing", "CURRENT"):
+        if spoil == "CURRENT":
+            (format_1 / "manifest" / "CURRENT").unlink()
+        with pytest.raises(StoreOlder, match=f"videodistill store compact {format_1}"):
+            open_store(format_1)
+    (finding,) = verify_store(format_1)
+    assert (finding.code, finding.severity) == ("manifest", "error")
+    identity: FeatureIdentity = read_root(format_1).identity
+    with StoreWriter(format_1, identity) as writer:
+        assert writer.pending(["a", "failed", "new"]) == ["new"]
+        # A number that no reader of the earlier manifest has seen.
+        assert writer.compact() == 2
+    assert open_store(format_1).clip_ids == ["a", "b", "c"]
     assert verify_store(format_1) == []

@@ -71,7 +71,11 @@ PATCH, CLS = "seg-000000/patch/c.1.0.0.0", "seg-000000/cls/c.1.0.0"
         (CLS, _flip_index, False, {"digest", "index"}),
         ("commits/000000.000001.json", _flip, True, {"commit"}),
         ("commits/000000.000001.json", _delete, True, {"commit"}),
-        ("manifest/v000001.parquet", _flip, True, {"manifest"}),
+        ("manifest/v000001.json", _flip, True, {"manifest"}),
+        ("manifest/part-*.index", _flip, True, {"manifest"}),
+        ("manifest/part-*.index", _delete, True, {"manifest"}),
+        ("manifest/part-*.parquet", _flip, True, {"manifest"}),
+        ("manifest/part-*.parquet", _truncate, True, {"manifest"}),
         ("manifest/CURRENT", _flip, True, {"manifest"}),
         ("zarr.json", _truncate, True, {"metadata"}),
         ("seg-000001/patch/zarr.json", _delete, True, {"metadata"}),
@@ -82,11 +86,12 @@ PATCH, CLS = "seg-000000/patch/c.1.0.0.0", "seg-000000/cls/c.1.0.0"
 def test_damage_is_an_error_with_its_place(
     filled, name: str, spoil: Callable[[Path], None], quick: bool, codes: set[str]
 ) -> None:
-    spoil(filled.path / name)
+    (file,) = filled.path.glob(name)
+    spoil(file)
     findings = verify_store(filled.path, quick=quick)
     errors = [finding for finding in findings if finding.severity == "error"]
     assert {finding.code for finding in errors} == codes
-    assert all(name in str(finding) or "block 0.1" in finding.message for finding in errors)
+    assert all(file.name in str(finding) or "block 0.1" in finding.message for finding in errors)
     if name == PATCH:
         assert {finding.clip_id for finding in errors} <= {"c1"}
 
