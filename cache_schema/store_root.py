@@ -1,12 +1,13 @@
 """The root of a store: creating it, and telling absent, foreign, older, same and newer apart."""
 
+import contextlib
+import io
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from cache_schema import field_rules
 from cache_schema.durable_files import TEMPORARY_PREFIX
@@ -14,7 +15,6 @@ from cache_schema.errors import (
     CorruptStore,
     IdentityMismatch,
     InputError,
-    Problem,
     SchemaError,
     StoreAbsent,
     StoreForeign,
@@ -27,14 +27,17 @@ from cache_schema.layout import (
     ATTRIBUTE_KEY,
     FORMAT,
     MANIFEST,
-    ArrayLayout,
     StoreLayout,
     segment_name,
 )
 from cache_schema.storage import Storage, open_storage
-
-if TYPE_CHECKING:
-    from zarr.abc.buffer import Buffer
+from cache_schema.zarr_metadata import (
+    MISSING_FILE,
+    ROOT_KEY,
+    group_metadata,
+    segment_metadata,
+    segment_problems,
+)
 
 _RULES: Final[Mapping[str, Rule]] = {
     "format": field_rules.text(pattern=FORMAT),
@@ -48,8 +51,6 @@ _RULES: Final[Mapping[str, Rule]] = {
 }
 _READER_FEATURES: Final = {"imported", "int8-token", "pooled"}
 """What this version can read beyond the first one."""
-_ROOT_KEY: Final = "zarr.json"
-_MISSING: Final = "is missing"
 _UPGRADE: Final = "Upgrade videodistill-cache to use it; it was not touched."
 
 
@@ -112,7 +113,7 @@ def create_store(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # A creator that dies from here on leaves a store without arrays; its first claim makes them.
-    storage.create(_ROOT_KEY, _group_metadata({ATTRIBUTE_KEY: attributes}))
+    storage.create(ROOT_KEY, group_metadata({ATTRIBUTE_KEY: attributes}))
     root = _read(storage)
     require_identity(root, identity)
     create_segment(root, 0)
@@ -121,11 +122,11 @@ def create_store(
 def create_segment(root: StoreRoot, segment: int) -> None:
     """Creates a segment of a store, or does nothing where it is."""
     folder = segment_name(segment)
-    if root.storage.exists(f"{folder}/{_ROOT_KEY}"):
+    if root.storage.exists(f"{folder}/{ROOT_KEY}"):
         return
     # All creators write the same, so it does not matter whose file comes first. The group comes
     # last: where it is, the arrays are.
-    for name, content in _segment_metadata(root.layout).items():
+    for name, content in segment_metadata(root.layout).items():
         root.storage.create(f"{folder}/{name}", content)
 
 
@@ -144,9 +145,13 @@ def read_root(location: str | os.PathLike[str]) -> StoreRoot:
     return _read(open_storage(location))
 
 
-def _read(storage: Storage) -> StoreRoot:
-    file = storage.name(_ROOT_KEY)
-    document = _read_document(storage, file)
+def parse_root(storage: Storage, document: Mapping[str, object]) -> StoreRoot:
+    """Reads a root's metadata, wherever they were found; says nothing about the arrays.
+
+    Raises:
+        StoreForeign, StoreOlder, StoreNewer, CorruptStore: as ``read_root``.
+    """
+    file = storage.name(ROOT_KEY)
     attributes = document.get("attributes")
     ours = attributes.get(ATTRIBUTE_KEY) if isinstance(attributes, Mapping) else None
     if document.get("zarr_format") != 3 or document.get("node_type") != "group" or ours is None:
@@ -178,7 +183,6 @@ def _read(storage: Storage) -> StoreRoot:
             f"restore it from a backup.",
             file=file,
         )
-    _require_arrays(storage, layout)
     return StoreRoot(
         storage=storage,
         identity=identity,
@@ -187,6 +191,12 @@ def _read(storage: Storage) -> StoreRoot:
         writer_features=tuple(ours["writer_features"]),
         attributes=ours,
     )
+
+
+def _read(storage: Storage) -> StoreRoot:
+    root = parse_root(storage, _read_document(storage, storage.name(ROOT_KEY)))
+    _require_arrays(storage, root.layout)
+    return root
 
 
 def require_identity(root: StoreRoot, identity: FeatureIdentity) -> None:
@@ -204,36 +214,16 @@ def require_identity(root: StoreRoot, identity: FeatureIdentity) -> None:
         )
 
 
-def array_problems(storage: Storage, segment: int, layout: StoreLayout) -> list[Problem]:
-    """Returns where the Zarr metadata of a segment's arrays differ from the store's layout."""
-    problems = []
-    for name, expected in layout.arrays().items():
-        place = f"{segment_name(segment)}/{name}/zarr.json"
-        try:
-            found = json.loads(storage.read(place))
-        except FileNotFoundError:
-            problems.append(Problem(place, _MISSING))
-            continue
-        except ValueError as error:
-            problems.append(Problem(place, f"is not JSON: {error}"))
-            continue
-        wanted = _array_metadata(expected)
-        problems.extend(
-            Problem(f"{place}:{key}", f"is {found.get(key)!r}, not {value!r}")
-            for key, value in wanted.items()
-            if not isinstance(found, Mapping) or found.get(key) != value
-        )
-    return problems
-
-
 def _read_document(storage: Storage, file: str) -> Mapping[str, object]:
     try:
-        content = storage.read(_ROOT_KEY)
+        content = storage.read(ROOT_KEY)
     except FileNotFoundError:
         # A creator's unfinished zarr.json is nothing yet.
-        other = next(
-            (f.key for f in storage.walk() if not f.key.startswith(TEMPORARY_PREFIX)), None
-        )
+        # Nor can what cannot be listed be told to be something else.
+        other = None
+        with contextlib.suppress(io.UnsupportedOperation):
+            found = (file.key for file in storage.walk())
+            other = next((key for key in found if not key.startswith(TEMPORARY_PREFIX)), None)
         if other is None:
             raise StoreAbsent(
                 f"There is no feature store at {storage.location}. Run extraction to make one, or "
@@ -262,8 +252,8 @@ def _require_known_format(storage: Storage, ours: object) -> None:
     found = ours.get("format") if isinstance(ours, Mapping) else None
     if not isinstance(ours, Mapping) or not isinstance(found, str):
         raise CorruptStore(
-            f"{storage.name(_ROOT_KEY)} names no format; restore it from a backup.",
-            file=storage.name(_ROOT_KEY),
+            f"{storage.name(ROOT_KEY)} names no format; restore it from a backup.",
+            file=storage.name(ROOT_KEY),
         )
     if found != FORMAT:
         if found.isdecimal() and int(found) < int(FORMAT):
@@ -285,68 +275,9 @@ def _require_known_format(storage: Storage, ours: object) -> None:
 
 def _require_arrays(storage: Storage, layout: StoreLayout) -> None:
     # The sizes in the root are not covered by the identity's digest; the arrays say them again.
-    problems = array_problems(storage, 0, layout)
-    unfinished = all(problem.problem == _MISSING for problem in problems)
+    problems = segment_problems(storage, 0, layout)
+    unfinished = all(problem.problem == MISSING_FILE for problem in problems)
     # Without a manifest nothing can be read yet, and the first claim makes what is missing.
     if problems and not (unfinished and not storage.names(MANIFEST)):
         message = str(SchemaError(f"the store {storage.location}", problems))
         raise CorruptStore(message, file=storage.name(problems[0].path.partition(":")[0]))
-
-
-def _array_metadata(array: ArrayLayout) -> dict[str, object]:
-    # The codec of single bytes has no endianness to tell.
-    order = {} if array.dtype == "int8" else {"configuration": {"endian": "little"}}
-    index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-    sharding = {
-        "chunk_shape": list(array.chunk),
-        "codecs": [{"name": "bytes", **order}, {"name": "crc32c"}],
-        "index_codecs": index,
-        "index_location": "end",
-    }
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(array.shape),
-        "data_type": array.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.shard)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN" if math.isnan(array.fill_value) else array.fill_value,
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "dimension_names": list(array.dimensions),
-    }
-
-
-def _group_metadata(attributes: dict[str, Any]) -> bytes:
-    # Imported here: reading a store does not need zarr-python, and starts without its second.
-    import zarr
-    from zarr.storage import MemoryStore
-
-    made: dict[str, Buffer] = {}
-    zarr.create_group(MemoryStore(made), zarr_format=3, attributes=attributes)
-    return made[_ROOT_KEY].to_bytes()
-
-
-def _segment_metadata(layout: StoreLayout) -> dict[str, bytes]:
-    """Returns the metadata files of a segment, by place in its folder; the group's own comes last."""
-    import zarr
-    from zarr.codecs import BytesCodec, Crc32cCodec
-    from zarr.storage import MemoryStore
-
-    files = {}
-    for name, array in layout.arrays().items():
-        made: dict[str, Buffer] = {}
-        zarr.create_array(
-            MemoryStore(made),
-            shape=array.shape,
-            chunks=array.chunk,
-            shards=array.shard,
-            dtype=array.dtype,
-            fill_value=array.fill_value,
-            serializer=BytesCodec(endian=None if array.dtype == "int8" else "little"),
-            compressors=[Crc32cCodec()],
-            filters=None,
-            chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=array.dimensions,
-        )
-        files[f"{name}/{_ROOT_KEY}"] = made[_ROOT_KEY].to_bytes()
-    return {**files, _ROOT_KEY: _group_metadata({})}

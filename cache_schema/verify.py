@@ -16,7 +16,8 @@ from cache_schema.manifest_audit import manifest_flaws, total_flaws
 from cache_schema.manifest_row import row_outcome
 from cache_schema.manifest_version import CURRENT_KEY
 from cache_schema.shard_audit import Severity
-from cache_schema.store_root import StoreRoot, array_problems, read_root
+from cache_schema.store_root import StoreRoot, read_root
+from cache_schema.zarr_metadata import segment_problems
 
 Block = tuple[int, int]
 """Segment, and number of the block in it."""
@@ -103,7 +104,7 @@ def _segment_findings(
         if place.startswith("seg-") and place[4:].partition("/")[0].isdecimal()
     }
     for segment in sorted(segments):
-        for problem in array_problems(root.storage, segment, root.layout):
+        for problem in segment_problems(root.storage, segment, root.layout):
             yield _finding("error", "metadata", problem.path.partition(":")[0], str(problem))
 
 
