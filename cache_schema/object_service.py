@@ -1,7 +1,6 @@
 """A process that makes the requests of a forked child, where obstore would wait for ever.
 
-The child starts it anew with ``python -m cache_schema.object_service URL`` and talks to it through
-its standard input and output: a message is a length (4 bytes, little endian), that many bytes of
+The child starts a fresh interpreter and talks to it through its standard input and output: a message is a length (4 bytes, little endian), that many bytes of
 JSON, and the ``bytes`` of payload that the JSON announces. It ends when its input does.
 """
 
@@ -45,7 +44,7 @@ class ServiceClient:
         # Not multiprocessing: it refuses children of daemons, as workers of data loaders are.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603 -- our own module, and no shell
-            [sys.executable, "-m", __name__, url],
+            [sys.executable, "-c", f"from {__name__} import serve; serve()", url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -114,7 +113,10 @@ def _end(process: subprocess.Popen[bytes], pid: int) -> None:
         process.returncode = 0  # Another process's child: not ours to wait for.
 
 
-def _serve(client: ObjectClient, questions: IO[bytes], answers: IO[bytes]) -> None:
+def serve() -> None:
+    """Answers the questions on standard input, for the URL that is the one argument."""
+    client: ObjectClient = ObstoreClient(sys.argv[1])
+    questions, answers = sys.stdin.buffer, sys.stdout.buffer
     while (message := _receive(questions)) is not None:
         try:
             answer, payload = _answer(client, *message)
@@ -174,7 +176,3 @@ def _receive(stream: IO[bytes]) -> Message | None:
             return None
         view = view[count:]
     return document, payload
-
-
-if __name__ == "__main__":
-    _serve(ObstoreClient(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)

@@ -143,20 +143,21 @@ class ObjectStorage:
         same bytes. So True means that this call, or another one with the same bytes, created it.
         """
         self._require_exclusive()
+        octets = memoryview(content).cast("B")  # Some buffers count in other items.
         for wait_s in _WAITS_S:
             try:
-                return self._create_once(key, content)
+                return self._create_once(key, octets)
             except (FileNotFoundError, PermissionError):
                 raise
             except OSError:
                 # obstore does not repeat such a PUT when its answer is lost; here it may be.
                 time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311
-        return self._create_once(key, content)
+        return self._create_once(key, octets)
 
     def replace(self, key: str, content: Buffer) -> None:
         """Writes a file in place of an older one."""
         self._require_writable()
-        self.client.put(key, content, create=False)
+        self.client.put(key, memoryview(content).cast("B"), create=False)
 
     def touch(self, key: str) -> None:
         """Makes a file's age zero by writing it again; for its only writer.
@@ -174,7 +175,7 @@ class ObjectStorage:
     def sync(self, folder: str) -> None:
         """Does nothing: a PUT that was answered is durable."""
 
-    def _create_once(self, key: str, content: Buffer) -> bool:
+    def _create_once(self, key: str, content: memoryview) -> bool:
         try:
             self.client.put(key, content, create=True)
         except FileExistsError:
