@@ -37,7 +37,7 @@ from train.config import TrainConfig
 from train.evaluation import evaluate_run
 from train.loop import BEST, INITIAL
 from train.predictions import Prediction
-from train.probes import majority_predictions
+from train.baselines.most_likely import majority_predictions
 
 PREDICTIONS = "predictions_test.parquet"
 PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"

@@ -16,7 +16,17 @@ from train.model.fusion import Fusion
 from train.model.space_time import SpaceTime
 from train.model.sparse_sampling import Draws
 
-Method = Literal["videodistill", "mean_frame", "single_random_frame"]
+Method = Literal[
+    "videodistill",
+    "mean_frame",
+    "single_random_frame",
+    "text_only",
+    "atp",
+    "temp_atp",
+    "hcrn",
+    "psac",
+    "mist",
+]
 
 
 class ConfigError(InputError, ValueError):
@@ -159,17 +169,24 @@ class ModelConfig(_Strict):
         self._require("sampler_gain", self.sampler_gain > 0, "above 0")
         self._require("head_dropout", 0 <= self.head_dropout < 1, "in [0, 1)")
 
-    def check_sizes(self, sizes: FeatureSizes) -> None:
-        """Refuse options that the store's features cannot serve.
+    def check_selected(self, sizes: FeatureSizes) -> None:
+        """Refuse more selected frames than a clip has.
 
         Raises:
-            ConfigError: K above N, or heads that do not divide D.
+            ConfigError: K is above N.
         """
         if self.selected > sizes.frames:
             raise ConfigError(
                 f"ModelConfig.selected is {self.selected}, but the store has {sizes.frames} frames "
                 "per clip; choose at most that many"
             )
+
+    def check_heads(self, sizes: FeatureSizes) -> None:
+        """Refuse heads that do not divide the feature width.
+
+        Raises:
+            ConfigError: D is no multiple of the heads.
+        """
         if sizes.dim % self.heads:
             raise ConfigError(
                 f"ModelConfig.heads is {self.heads}, which does not divide the feature width "
@@ -184,7 +201,7 @@ class TrainConfig(_Strict):
     model: ModelConfig = field(default_factory=ModelConfig)
     """Options of the model."""
     method: Method = "videodistill"
-    """The model, or one of the probes that it is measured against."""
+    """The model, or one of the baselines that it is measured against."""
     visual: VisualInput = "real"
     """`static` and `noise` train and evaluate without the video: the language-only run."""
     seed: int = 1

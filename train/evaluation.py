@@ -18,7 +18,7 @@ from train.config import TrainConfig
 from train.epoch_order import Rows, evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
 from train.loop import BEST, autocast
-from train.methods import build_model, sizes_of
+from train.methods import build_model, reads_patches, sizes_of
 from train.model.video_distill import VideoDistill
 from train.predictions import Prediction, write_predictions
 from train.question_set import QuestionSet
@@ -43,15 +43,14 @@ class Predictor:
         self._vocabulary = vocabulary
         self._keep_logits = keep_logits
         self._batches = evaluation_batches(questions.clip_of_question, config.evaluation_questions)
-        is_videodistill = config.method == "videodistill"
-        # A weighted sum of all frames needs all frames; every other model needs K of them, or none.
-        self._lazy = is_videodistill and config.model.selection == "hard"
+        # Only a hard selection knows which K frames it needs before it has read any patch.
+        self._lazy = config.method == "videodistill" and config.model.selection == "hard"
         self._loader = BatchLoader(
             questions,
             reader,
             clips=config.evaluation_questions,
             read_ahead=1,
-            patches=is_videodistill and not self._lazy,
+            patches=reads_patches(config) and not self._lazy,
         )
 
     @torch.inference_mode()

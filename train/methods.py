@@ -1,11 +1,45 @@
 """Which model a configuration names."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from torch import nn
 
 from cache_schema.identity import FeatureIdentity
-from train.config import FeatureSizes, TrainConfig
+from train.baselines.atp import ATP, TemporalATP
+from train.baselines.hcrn import HCRN
+from train.baselines.mean_frame import MeanFrame
+from train.baselines.mist import MIST
+from train.baselines.psac import PSAC
+from train.baselines.single_frame import SingleRandomFrame
+from train.baselines.text_only import TextOnly
+from train.config import FeatureSizes, Method, TrainConfig
 from train.model.video_distill import VideoDistill
-from train.probes import FrameProbe
+
+Model = (
+    type[VideoDistill]
+    | type[MeanFrame]
+    | type[SingleRandomFrame]
+    | type[TextOnly]
+    | type[ATP]
+    | type[TemporalATP]
+    | type[HCRN]
+    | type[PSAC]
+    | type[MIST]
+)
+
+MODELS: Final[Mapping[Method, Model]] = {
+    "videodistill": VideoDistill,
+    "mean_frame": MeanFrame,
+    "single_random_frame": SingleRandomFrame,
+    "text_only": TextOnly,
+    "atp": ATP,
+    "temp_atp": TemporalATP,
+    "hcrn": HCRN,
+    "psac": PSAC,
+    "mist": MIST,
+}
+"""Every model that a run can train. All are called alike and return an `Answering`."""
 
 
 def sizes_of(identity: FeatureIdentity) -> FeatureSizes:
@@ -19,7 +53,9 @@ def build_model(config: TrainConfig, sizes: FeatureSizes, answers: int) -> nn.Mo
     Raises:
         ConfigError: the options do not fit the sizes.
     """
-    if config.method == "videodistill":
-        config.model.check_sizes(sizes)
-        return VideoDistill(config.model, sizes, answers)
-    return FrameProbe(config.model, sizes, answers, single=config.method == "single_random_frame")
+    return MODELS[config.method](config.model, sizes, answers)
+
+
+def reads_patches(config: TrainConfig) -> bool:
+    """Whether a run's model looks at patches at all; without them a batch is 50 times smaller."""
+    return MODELS[config.method].reads_patches

@@ -19,7 +19,7 @@ from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
 from train.features import FeatureReader, RamFeatures, feature_bytes, shown
 from train.loop import Trainer
-from train.methods import build_model, sizes_of
+from train.methods import build_model, reads_patches, sizes_of
 from train.progress import ProgressCallback
 from train.question_set import QuestionSet
 from train.run_state import find_state
@@ -143,7 +143,7 @@ def _fit(
         reader,
         clips=config.clips_per_batch,
         read_ahead=config.read_ahead,
-        patches=config.method == "videodistill",
+        patches=reads_patches(config),
     )
     order = training_order(
         train_set.clip_of_question,

@@ -4,6 +4,7 @@ import pytest
 
 from cache_schema.errors import VideoDistillError
 from train.config import ConfigError, FeatureSizes, ModelConfig, TrainConfig
+from train.model.video_distill import VideoDistill
 
 
 def test_dictionary_and_back():
@@ -60,4 +61,4 @@ def test_refuses_what_it_cannot_run(values, message):
 )
 def test_refuses_a_store_that_does_not_fit(options, message):
     with pytest.raises(ConfigError, match=message):
-        ModelConfig(**options).check_sizes(FeatureSizes(dim=16, frames=10, patches=4))
+        VideoDistill(ModelConfig(**options), FeatureSizes(dim=16, frames=10, patches=4), 3)

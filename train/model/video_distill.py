@@ -44,6 +44,8 @@ class VideoDistill(nn.Module):
 
     def __init__(self, config: ModelConfig, sizes: FeatureSizes, answers: int) -> None:
         super().__init__()
+        config.check_selected(sizes)
+        config.check_heads(sizes)
         self.standardise = Standardisation(sizes.dim)
         self.text = nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
         self.sampler = _build_sampler(config, sizes)
