@@ -22,8 +22,9 @@ from cache_schema.errors import ClipMissing, InputError
 from cache_schema.layout import FORMAT
 from cache_schema.reader import FeatureStore
 
-ExportLayout = Literal["rows", "per-clip"]
-"""``rows``: a dataset for all clips, and their ids; ``per-clip``: a dataset for each clip."""
+ExportLayout = Literal["rows", "per-clip", "mist"]
+"""``rows``: a dataset for all clips, and their ids; ``per-clip``: a dataset for each clip; ``mist``: as
+``rows``, with CLS and patches as the tokens of one dataset."""
 
 ExportDtype = Literal["float16", "float32"]
 """Number type of the exported features; both hold the store's values exactly."""
@@ -34,7 +35,7 @@ _LARGEST_CHUNK: Final = 1 << 20
 """HDF5's chunk cache before version 2; a larger chunk is read whole for each frame asked for."""
 _CHECKSUM_BYTES: Final = 4
 """Fletcher-32, after every chunk."""
-_CLIP_OVERHEAD: Final[dict[ExportLayout, int]] = {"rows": 128, "per-clip": 3584}
+_CLIP_OVERHEAD: Final[dict[ExportLayout, int]] = {"rows": 128, "per-clip": 3584, "mist": 128}
 _CHUNK_OVERHEAD: Final = 112
 _FILE_OVERHEAD: Final = 32_768
 """What HDF5 adds for headers, names and indexes: measured with version 2.0, and rounded up."""
@@ -50,6 +51,8 @@ def export_hdf5(
     clip_ids: Iterable[str] | None = None,
     patches: bool = False,
     dtype: ExportDtype = "float16",
+    name: str = "cls",
+    numeric_ids: bool = False,
     on_clip: Callable[[str], None] | None = None,
 ) -> int:
     """Writes clips of a store into a new HDF5 file, one clip in memory at a time.
@@ -59,6 +62,8 @@ def export_hdf5(
     - ``rows``: ``cls_features`` [V, N, D], with patches also ``patch_features`` [V, N, P, D], then
       ``ids`` (V UTF-8 strings) and ``frame_time`` float64 [V, N]; row i is the clip ``ids[i]``. This
       is how HCRN (Le et al., CVPR 2020) and the code that follows it keep features.
+    - ``mist``: ``features`` [V, N, 1 + P, D] with the CLS feature as token 0, ``ids`` and
+      ``frame_time`` as above: how MIST (Gao et al., CVPR 2023) keeps them, with N = 32 and P = 16.
     - ``per-clip``: for each clip a dataset called ``dataset_name(clip_id)``, [N, D], or with patches
       [N, 1 + P, D] with the CLS feature as token 0; ``frame_time`` float64 [N] is its attribute.
 
@@ -72,10 +77,12 @@ def export_hdf5(
     Args:
         store: the store, at the version it was opened with.
         path: the file to create; its folder is made where it is missing.
-        layout: ``rows`` or ``per-clip``.
+        layout: ``rows``, ``per-clip`` or ``mist``.
         clip_ids: the clips in the order of their rows; all clips of the store by default.
-        patches: whether to write the patch features too.
+        patches: whether to write the patch features too; ``mist`` always does.
         dtype: number type of the features.
+        name: in ``rows``, what the CLS features' dataset is called before ``_features``.
+        numeric_ids: whether to write ids as int64, which HCRN wants; all must be whole numbers.
         on_clip: called with the id of each clip once it is written.
 
     Returns:
@@ -83,12 +90,13 @@ def export_hdf5(
 
     Raises:
         InputError: the path is taken, lies within the store or on a full disk; no clips are asked
-            for, or one twice; layout or dtype are unknown.
+            for, or one twice; layout or dtype are unknown; there are no patches, or ids are no
+            numbers.
         ClipMissing: the store has no features of a clip.
         CorruptStore: the store's files are damaged.
         OSError: the file cannot be written.
     """
-    export = _plan(store, layout, clip_ids, patches, dtype)
+    export = _plan(store, layout, clip_ids, patches, dtype, name, numeric_ids)
     target = Path(path)
     _refuse_taken(target)
     if target.resolve().is_relative_to(Path(store.location).resolve()):
@@ -104,7 +112,7 @@ def export_hdf5(
         # HDF5 1.8, of 2008, reads the file; the format before it holds attributes of 64 KiB at most.
         with h5py.File(temporary, "x", libver=("v108", "v108"), locking="best-effort") as file:
             _write_provenance(file, export)
-            write = _write_rows if layout == "rows" else _write_per_clip
+            write = _write_per_clip if layout == "per-clip" else _write_rows
             write(file, export, on_clip or _no_report)
         _force_to_disk(temporary)
         # Asked again, since hours may have passed. A link would leave no gap between question and
@@ -152,15 +160,25 @@ class _Export:
     layout: ExportLayout
     patches: bool
     dtype: ExportDtype
+    name: str
+    numeric_ids: bool
 
     @property
     def clip_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each feature dataset, without the axis of the clips."""
         identity = self.store.identity
         n, p, d = identity.frames, identity.patches, identity.dim
-        if self.layout == "per-clip":
+        if self.layout != "rows":
             return [(n, 1 + p, d)] if self.patches else [(n, d)]
         return [(n, d), (n, p, d)] if self.patches else [(n, d)]
+
+    @property
+    def sources(self) -> dict[str, Callable[[str], Features]]:
+        """What is written into the datasets for all clips, by their names."""
+        if self.layout == "mist":
+            return {"features": self.tokens}
+        patch = {"patch_features": self.patch} if self.patches else {}
+        return {f"{self.name}_features": self.cls, **patch}
 
     def chunk(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the chunk for a clip's features: whole frames, as many as the cache takes.
@@ -192,6 +210,12 @@ class _Export:
         features: Features = self.store.read_patches([clip_id])[0].astype(self.dtype, copy=False)
         return features
 
+    def tokens(self, clip_id: str) -> Features:
+        """Returns a clip's tokens: CLS features [N, D], with patches [N, 1 + P, D]."""
+        if not self.patches:
+            return self.cls(clip_id)
+        return np.concatenate([self.cls(clip_id)[:, None], self.patch(clip_id)], axis=1)
+
 
 def _plan(
     store: FeatureStore,
@@ -199,13 +223,17 @@ def _plan(
     clip_ids: Iterable[str] | None,
     patches: bool,
     dtype: ExportDtype,
+    name: str = "cls",
+    numeric_ids: bool = False,
 ) -> _Export:
-    for name, value, known in (
+    for option, value, known in (
         ("layout", layout, get_args(ExportLayout)),
         ("dtype", dtype, get_args(ExportDtype)),
     ):
         if value not in known:
-            raise InputError(f"The export's {name} is {value!r}, not one of {', '.join(known)}.")
+            raise InputError(f"The export's {option} is {value!r}, not one of {', '.join(known)}.")
+    if not name.isidentifier() or name == "patch":
+        raise InputError(f"{name!r} cannot name CLS features; give one word, such as resnet.")
     chosen = list(store.clip_ids if clip_ids is None else clip_ids)
     where = f"the store {store.location} at manifest version {store.version}"
     if not chosen:
@@ -219,7 +247,29 @@ def _plan(
     clip_id, times = Counter(chosen).most_common(1)[0]
     if times > 1:
         raise InputError(f"Clip {clip_id!r} is to be exported {times} times; name each clip once.")
-    return _Export(store=store, clip_ids=chosen, layout=layout, patches=patches, dtype=dtype)
+    patches = patches or layout == "mist"
+    if patches and store.identity.patches == 0:
+        raise InputError(f"There are no patches in {where}: it has one vector a frame.")
+    words = [clip_id for clip_id in chosen if str(_number(clip_id)) != clip_id]
+    if numeric_ids and words:
+        raise InputError(
+            f"{len(words)} of {len(chosen)} ids are no whole numbers, the first is {words[0]!r}; "
+            f"write ids as text."
+        )
+    return _Export(
+        store=store,
+        clip_ids=chosen,
+        layout=layout,
+        patches=patches,
+        dtype=dtype,
+        name=name,
+        numeric_ids=numeric_ids,
+    )
+
+
+def _number(clip_id: str) -> int | None:
+    # More digits than an int64 has are no number that a file could hold.
+    return int(clip_id) if clip_id.isascii() and clip_id.isdecimal() and len(clip_id) < 19 else None
 
 
 def _write_provenance(file: h5py.File, export: _Export) -> None:
@@ -233,12 +283,14 @@ def _write_provenance(file: h5py.File, export: _Export) -> None:
 
 def _write_rows(file: h5py.File, export: _Export, on_clip: Callable[[str], None]) -> None:
     clips, frames = len(export.clip_ids), export.store.identity.frames
-    sources = {"cls_features": export.cls, "patch_features": export.patch}
     features = [
         (_feature_dataset(file, name, (clips, *shape), (1, *export.chunk(shape)), export), read)
-        for (name, read), shape in zip(sources.items(), export.clip_shapes, strict=False)
+        for (name, read), shape in zip(export.sources.items(), export.clip_shapes, strict=True)
     ]
-    file.create_dataset("ids", data=export.clip_ids, dtype=h5py.string_dtype("utf-8"))
+    if export.numeric_ids:
+        file.create_dataset("ids", data=np.array(export.clip_ids, dtype=np.int64))
+    else:
+        file.create_dataset("ids", data=export.clip_ids, dtype=h5py.string_dtype("utf-8"))
     times = file.create_dataset("frame_time", (clips, frames), np.float64)
     for row, clip_id in enumerate(export.clip_ids):
         for dataset, read in features:
@@ -250,9 +302,7 @@ def _write_rows(file: h5py.File, export: _Export, on_clip: Callable[[str], None]
 def _write_per_clip(file: h5py.File, export: _Export, on_clip: Callable[[str], None]) -> None:
     (shape,) = export.clip_shapes
     for clip_id in export.clip_ids:
-        tokens = export.cls(clip_id)
-        if export.patches:
-            tokens = np.concatenate([tokens[:, None], export.patch(clip_id)], axis=1)
+        tokens = export.tokens(clip_id)
         name, chunk = dataset_name(clip_id), export.chunk(shape)
         dataset = _feature_dataset(file, name, shape, chunk, export)
         dataset[...] = tokens

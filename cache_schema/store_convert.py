@@ -13,7 +13,7 @@ from cache_schema.measured_loss import MeasuredLoss
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.reader import FeatureStore, open_store
 from cache_schema.store_import import require_room
-from cache_schema.store_root import create_store
+from cache_schema.store_root import create_store, read_root
 from cache_schema.writer import StoreWriter
 
 
@@ -118,7 +118,13 @@ def convert_store(
     """
     plan = plan_conversion(source, target, pool=pool, int8=int8)
     require_room(target, plan.bytes_needed)
-    create_store(target, plan.identity)
+    sizes = read_root(source.location).layout
+    create_store(
+        target,
+        plan.identity,
+        block_slots=sizes.block_slots,
+        segment_slots=sizes.segment_slots,
+    )
     with StoreWriter(target, plan.identity, job=f"convert-{secrets.token_hex(4)}") as writer:
         outcomes = fill_blocks(
             writer,

@@ -364,3 +364,31 @@ def test_a_store_is_read_without_h5py(
     )
     with run_python(script, filled.path) as process:
         assert process.communicate(timeout=60)[0] == "9\n"
+
+
+def test_hcrn_gets_its_names_and_numbers(make_store: Callable, tmp_path: Path) -> None:
+    store = make_store(["70", "3", "1001"])
+    export_hdf5(store, tmp_path / "app.h5", layout="rows", name="resnet", numeric_ids=True)
+    with h5py.File(tmp_path / "app.h5") as file:
+        ids = file["ids"][()]
+        assert ids.dtype == np.int64
+        # As HCRN looks a video up.
+        row = {str(number): place for place, number in enumerate(ids)}["70"]
+        np.testing.assert_array_equal(file["resnet_features"][row], store.read_cls(["70"])[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"numeric_ids": True}, "2 of 3 ids are no whole numbers, the first is '007'"),
+        ({"name": "../x"}, "cannot name CLS features"),
+        ({"name": "patch"}, "cannot name CLS features"),
+    ],
+    ids=["words", "path", "taken"],
+)
+def test_names_and_numbers_that_do_not_fit_are_refused(
+    make_store: Callable, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    store = make_store(["007", "12", "a1"])
+    with pytest.raises(InputError, match=message):
+        export_hdf5(store, tmp_path / "x.h5", layout="rows", **options)
