@@ -88,23 +88,37 @@ def read_claim(storage: Storage, name: str) -> ClaimRecord:
     """Reads a claim. A damaged one counts as a claim of nothing by an unknown process.
 
     Claims only coordinate, they say nothing about data; so a torn one must not stop a store.
+
+    Raises:
+        FileNotFoundError: there is no such claim.
     """
-    key = f"{CLAIMS}/{name}"
     try:
-        document = unseal(storage.read(key), storage.name(key))
+        return unseal_claim(storage, name)
     except CorruptStore:
-        document = {}
-    # Only claims that replace say so.
-    document = {"replaces": False, **document}
-    owner = document.get("owner")
-    if (
-        check_fields(document, _RULES)
-        or not isinstance(owner, Mapping)
-        or check_fields(owner, OWNER_RULES)
-    ):
         segment, block = parse_record_name(name) or (0, 0)
         nothing = BlockClaim(segment=segment, block=block, clip_ids=(), job="unknown", token="")
         return ClaimRecord(claim=nothing, owner=None)
+
+
+def unseal_claim(storage: Storage, name: str) -> ClaimRecord:
+    """Reads a claim, for those who must know whether it is sound.
+
+    Raises:
+        CorruptStore: the claim is damaged.
+        FileNotFoundError: there is no such claim.
+    """
+    key = f"{CLAIMS}/{name}"
+    # Only claims that replace say so.
+    document = {"replaces": False, **unseal(storage.read(key), storage.name(key))}
+    owner = document.get("owner")
+    problems = check_fields(document, _RULES)
+    if not problems and isinstance(owner, Mapping):
+        problems = check_fields(owner, OWNER_RULES, "owner")
+    if problems or not isinstance(owner, Mapping):
+        raise CorruptStore(
+            f"{storage.name(key)} is no claim: {problems[0] if problems else 'owner: is no object'}.",
+            file=storage.name(key),
+        )
     claim = BlockClaim(
         segment=cast("int", document["segment"]),
         block=cast("int", document["block"]),

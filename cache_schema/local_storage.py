@@ -107,7 +107,7 @@ class LocalStorage:
         """
         if self._root.is_dir():
             yield from self._walk("", self._now())
-        elif self._root.exists():
+        elif self._root.is_file():
             status = self._root.stat()
             yield StoredFile(".", status.st_size, time.time() - status.st_mtime)
 

@@ -1,5 +1,6 @@
 """Versions of the manifest: sealed records that name parts, and CURRENT, the hint where to look."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,6 +163,20 @@ def point_current(storage: Storage, number: int) -> None:
         there = 0
     if there < number:
         storage.replace(CURRENT_KEY, seal({"version": number}))
+
+
+def root_copy(storage: Storage) -> Mapping[str, object] | None:
+    """Returns what the root of a store said when the newest version was made that can be read.
+
+    The copy is what the root is compared with, and restored from. None where there is no version.
+    """
+    for number in reversed(version_numbers(storage)):
+        with contextlib.suppress(CorruptStore, FileNotFoundError):
+            key = record_key(number)
+            copy = unseal(storage.read(key), storage.name(key)).get("root")
+            if isinstance(copy, Mapping):
+                return copy
+    return None
 
 
 def _parse(root: StoreRoot, number: int, content: bytes) -> ManifestVersion:

@@ -224,6 +224,9 @@ def _read_document(storage: Storage, file: str) -> Mapping[str, object]:
         with contextlib.suppress(io.UnsupportedOperation):
             found = (file.key for file in storage.walk())
             other = next((key for key in found if not key.startswith(TEMPORARY_PREFIX)), None)
+        if other is not None and storage.exists(ROOT_KEY):
+            # Another process has created the store between the two looks.
+            return _read_document(storage, file)
         if other is None:
             raise StoreAbsent(
                 f"There is no feature store at {storage.location}. Run extraction to make one, or "

@@ -1,10 +1,11 @@
 """Verifying a whole store: everything that is damaged, doubtful or left over, none of it repaired."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 
-from cache_schema.block_audit import block_flaws
+from cache_schema.block_audit import PlacedFlaw, block_flaws
 from cache_schema.block_claim import parse_record_name
 from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, read_commit
 from cache_schema.block_runs import BlockRuns
@@ -15,9 +16,15 @@ from cache_schema.manifest import Manifest, read_manifest
 from cache_schema.manifest_audit import manifest_flaws, total_flaws
 from cache_schema.manifest_row import row_outcome
 from cache_schema.manifest_version import CURRENT_KEY
+from cache_schema.record_audit import (
+    claim_flaws,
+    pin_flaws,
+    replaced_clips,
+    root_flaws,
+    segment_flaws,
+)
 from cache_schema.shard_audit import Severity
 from cache_schema.store_root import StoreRoot, read_root
-from cache_schema.zarr_metadata import segment_problems
 
 Block = tuple[int, int]
 """Segment, and number of the block in it."""
@@ -67,14 +74,13 @@ def verify_store(
         return [_finding("error", "metadata", _place(error, str(location)), str(error))]
     files = sorted(file.key for file in root.storage.walk())
     commits, findings = _read_commits(root)
-    findings.extend(_segment_findings(root, commits, files))
+    findings.extend(_record_findings(root, commits, files))
     findings.extend(_manifest_findings(root, commits))
     done, total = 0, sum(len(commit.clips) for commit in commits.values())
+    replaced = replaced_clips(commits)
     for commit in commits.values():
-        findings.extend(
-            _finding(*flaw[:2], place, flaw.message, clip_id)
-            for flaw, place, clip_id in block_flaws(root, commit, quick=quick)
-        )
+        flaws = block_flaws(root, commit, quick=quick)
+        findings.extend(_block_findings(commit, flaws, replaced))
         done += len(commit.clips)
         if on_clip is not None:
             on_clip(done, total)
@@ -95,17 +101,43 @@ def _read_commits(root: StoreRoot) -> tuple[dict[Block, BlockCommit], list[Findi
     return commits, findings
 
 
-def _segment_findings(
+def _record_findings(
     root: StoreRoot, commits: Mapping[Block, BlockCommit], files: Sequence[str]
 ) -> Iterator[Finding]:
-    segments = {segment for segment, _ in commits} | {
+    used = {segment for segment, _ in commits}
+    segments = used | {
         int(place[4:].partition("/")[0])
         for place in files
         if place.startswith("seg-") and place[4:].partition("/")[0].isdecimal()
     }
-    for segment in sorted(segments):
-        for problem in segment_problems(root.storage, segment, root.layout):
-            yield _finding("error", "metadata", problem.path.partition(":")[0], str(problem))
+    yield from (
+        _finding(*flaw)
+        for flaw in chain(
+            root_flaws(root),
+            segment_flaws(root, segments, used),
+            claim_flaws(root, commits),
+            pin_flaws(root),
+        )
+    )
+
+
+def _block_findings(
+    commit: BlockCommit, flaws: Iterable[PlacedFlaw], replaced: Mapping[str, Block]
+) -> Iterator[Finding]:
+    """What is wrong with files that no reader of the newest version asks for is told as a notice."""
+    place = (commit.segment, commit.block)
+    gone = {
+        clip.outcome.clip_id
+        for clip in commit.clips
+        if clip.slot == NO_SLOT or replaced.get(clip.outcome.clip_id, place) > place
+    }
+    all_gone = len(gone) == len(commit.clips)
+    for flaw, file, clip_id in flaws:
+        if clip_id not in gone and not (clip_id is None and all_gone):
+            yield _finding(*flaw[:2], file, flaw.message, clip_id)
+        elif flaw.code != "missing":
+            what = f"{flaw.message}; a later block replaces it"
+            yield _finding("notice", "replaced", file, what, clip_id)
 
 
 def _manifest_findings(root: StoreRoot, commits: Mapping[Block, BlockCommit]) -> Iterator[Finding]:
