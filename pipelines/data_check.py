@@ -167,8 +167,8 @@ def _problem_findings(source: SourceFolder) -> Iterator[Finding]:
     if source.bad_rows:
         shown = "".join(f"\n    {problem}" for problem in source.problems[:_SHOWN])
         yield Finding(severity="wrong", what=f"{source.bad_rows:,} rows are refused:{shown}")
-    for reason, count in source.left_out.items():
-        yield Finding(severity="notice", what=f"{count:,} left out: {reason}")
+    for reason, count in source.noted.items():
+        yield Finding(severity="notice", what=f"{count:,} entries: {reason}")
 
 
 def _count_findings(counts: Iterable[SplitCount]) -> Iterator[Finding]:
@@ -190,7 +190,7 @@ def _clip_findings(census: _Census, missing: list[Clip]) -> Iterator[Finding]:
     if unknown := [name for name in census.splits_of_clip if name not in ids]:
         what = f"{len(unknown):,} clips are asked about and not listed: {_some(unknown)}"
         yield Finding(severity="wrong", what=what)
-    if idle := [name for name in ids if name not in census.splits_of_clip]:
+    if idle := [name for name in sorted(ids) if name not in census.splits_of_clip]:
         yield _notice("clips that nothing is asked or said about", idle)
     if twins := _twins(ids):
         yield _notice(

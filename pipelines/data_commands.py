@@ -170,7 +170,7 @@ def data_prepare(
             "captions": made.captions,
             "bad_rows": made.bad_rows,
             "problems": problems,
-            "left_out": made.left_out,
+            "noted": made.noted,
         }
         typer.echo(json.dumps(record, indent=2))
     else:
@@ -178,8 +178,8 @@ def data_prepare(
             f"{made.folder}: {made.clips:,} clips, {made.questions:,} questions, "
             f"{made.captions:,} captions"
         )
-        for reason, count in made.left_out.items():
-            typer.echo(f"  {count:,} left out: {reason}")
+        for reason, count in made.noted.items():
+            typer.echo(f"  {count:,} entries: {reason}")
         for problem in made.problems:
             typer.echo(f"  skipped: {problem}")
         if made.bad_rows:

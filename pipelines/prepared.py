@@ -42,7 +42,7 @@ class Preparation:
     bad_rows: int
     problems: tuple[Problem, ...]
     """What was wrong with the skipped rows; at most a thousand."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
 
 
 def prepared_folder(dataset: Dataset, root: Path) -> Path:
@@ -99,7 +99,7 @@ def prepare(
                 evidence[row.question_id] = list(row.spans)
             if on_progress and number % _ROWS_PER_REPORT == 0:
                 on_progress(source.bytes_read, total)
-        source.require_usable(len(questions) + len(captions))
+        source.require_usable(len(questions) + len(captions) + len(clips))
     write_evidence(folder / "evidence.parquet", evidence)
     made = Preparation(
         folder=folder,
@@ -108,7 +108,7 @@ def prepare(
         captions=len(captions),
         bad_rows=source.bad_rows,
         problems=tuple(source.problems),
-        left_out=source.left_out,
+        noted=source.noted,
     )
     record = asdict(made) | {"form": _FORM, "sources": stamps}
     for name in ("folder", "problems"):
@@ -155,7 +155,7 @@ def _read_prepared(dataset: Dataset, root: Path) -> Annotations | None:
         questions=open_questions(folder / "questions.parquet"),
         captions=open_captions(folder / "captions.parquet"),
         evidence=read_evidence(folder / "evidence.parquet"),
-        left_out=Counter(record.get("left_out")),
+        noted=Counter(record.get("noted")),
     )
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from cache_schema import Question
 from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
-from pipelines.datasets.held_out import train_or_val
 from pipelines.datasets.record import Record
+from pipelines.datasets.seeded_draw import train_or_val
 from pipelines.datasets.source_folder import Row, SourceFolder
 
 REASONING: Final = {

@@ -19,16 +19,16 @@ class Annotations:
     captions: Sequence[Caption] = ()
     evidence: dict[str, Spans] = field(default_factory=dict)
     """Question id -> where the answer shows, in seconds; evaluation only, empty if unknown."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Entries of the data set's files that were left out, by reason."""
+    noted: Counter[str] = field(default_factory=Counter)
+    """What was done to entries by rule, and how often: left out, cut to bounds."""
 
 
-def gathered(rows: Iterable[Row], left_out: Counter[str]) -> Annotations:
+def gathered(rows: Iterable[Row], noted: Counter[str]) -> Annotations:
     """All rows of a data set, in memory.
 
     Args:
         rows: clips, questions, captions and evidence, mixed.
-        left_out: counted while the rows are taken.
+        noted: counted while the rows are taken.
     """
     clips, questions, captions = list[Clip](), list[Question](), list[Caption]()
     evidence = dict[str, Spans]()
@@ -43,5 +43,5 @@ def gathered(rows: Iterable[Row], left_out: Counter[str]) -> Annotations:
             case Evidence():
                 evidence[row.question_id] = list(row.spans)
     return Annotations(
-        clips=clips, questions=questions, captions=captions, evidence=evidence, left_out=left_out
+        clips=clips, questions=questions, captions=captions, evidence=evidence, noted=noted
     )

@@ -84,6 +84,6 @@ class Dataset:
             SchemaError: entries break a rule; carries them with their lines.
         """
         source = SourceFolder(root, skip_bad_rows=skip_bad_rows)
-        found = gathered(self.rows(source), source.left_out)
-        source.require_usable(len(found.questions) + len(found.captions))
+        found = gathered(self.rows(source), source.noted)
+        source.require_usable(len(found.questions) + len(found.captions) + len(found.clips))
         return found

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TextIO
 from cache_schema.errors import InputError
 
 _CHUNK_CHARACTERS: Final = 1 << 22
-_LONGEST_ENTRY: Final = 1 << 24
+_LONGEST_ENTRY: Final = 1 << 26
 """Characters of one entry; more is a file that is broken in a way that hides where an entry ends."""
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 

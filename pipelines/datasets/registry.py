@@ -11,10 +11,57 @@ from pipelines.datasets.description import describe
 
 def known() -> dict[str, Dataset]:
     """Every data set by name."""
-    from pipelines.datasets import agqa, custom
+    from pipelines.datasets import (
+        activitynet_qa,
+        agqa,
+        charades_sta,
+        custom,
+        egoclip,
+        egomcq,
+        egoschema,
+        egotaskqa,
+        hd_vila,
+        how2qa,
+        intentqa,
+        msrvtt_mc,
+        msrvtt_qa,
+        msrvtt_retrieval,
+        msvd_qa,
+        nextqa,
+        star,
+        tgif_qa,
+        webvid,
+    )
     from pipelines.datasets.demo import adapter
 
-    return {d.name: d for d in (adapter.DEMO, adapter.DEMO_SHORTCUT, agqa.AGQA, custom.CUSTOM)}
+    datasets = (
+        adapter.DEMO,
+        adapter.DEMO_SHORTCUT,
+        custom.CUSTOM,
+        agqa.AGQA,
+        egotaskqa.EGOTASKQA,
+        egotaskqa.EGOTASKQA_INDIRECT,
+        msrvtt_qa.MSRVTT_QA,
+        msvd_qa.MSVD_QA,
+        msrvtt_mc.MSRVTT_MC,
+        egomcq.EGOMCQ,
+        msrvtt_retrieval.MSRVTT_RETRIEVAL,
+        msrvtt_retrieval.MSRVTT_RETRIEVAL_7K,
+        webvid.WEBVID,
+        webvid.WEBVID_10M,
+        hd_vila.HD_VILA,
+        egoclip.EGOCLIP,
+        nextqa.NEXTQA,
+        nextqa.NEXTQA_OPEN,
+        intentqa.INTENTQA,
+        activitynet_qa.ACTIVITYNET_QA,
+        star.STAR,
+        how2qa.HOW2QA,
+        egoschema.EGOSCHEMA,
+        *tgif_qa.TGIF_QA,
+        charades_sta.CHARADES_STA,
+    )
+    return {dataset.name: dataset for dataset in datasets}
 
 
 def find(name: str) -> Dataset:

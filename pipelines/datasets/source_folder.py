@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO, TypeVar
 
 from cache_schema import Caption, Clip, Question
 from cache_schema.errors import InputError, Problem, SchemaError
@@ -30,6 +30,16 @@ class Evidence:
     """Start and end in seconds."""
 
 
+class _Reader(Protocol):
+    """What `csv.reader` returns."""
+
+    line_num: int
+
+    def __next__(self) -> list[str]: ...
+
+
+MadeT = TypeVar("MadeT")
+
 Row = Clip | Question | Caption | Evidence
 """What the entries of annotation files become."""
 
@@ -42,18 +52,20 @@ class SourceFolder:
         bad_rows: how many entries were refused; without `skip_bad_rows` the first file that has any
             ends the reading with SchemaError.
         problems: what was wrong with them, the first thousand.
-        left_out: entries that the adapter leaves out by rule, by reason.
+        noted: what the adapter did to entries by rule, and how often: `left out: no caption`.
     """
 
     def __init__(self, root: Path, *, skip_bad_rows: bool = False) -> None:
         self.root = root
         self.bad_rows = 0
         self.problems: list[Problem] = []
-        self.left_out: Counter[str] = Counter()
+        self.noted: Counter[str] = Counter()
         self._bytes_before = 0
         self._file: TextIO | None = None
         self._skip_bad_rows = skip_bad_rows
         self._clips: dict[str, int] = {}
+        # Of the entry being read: forgotten if it is refused, so that the next one brings them.
+        self._new_clips: list[str] = []
         self._names: list[str] = []
         # Id -> file number and line: a number takes a quarter of a text's memory.
         self._places: dict[type, dict[str, int]] = {Question: {}, Caption: {}}
@@ -91,6 +103,10 @@ class SourceFolder:
             raise InputError(f"There is no annotation file {path}.")
         return path
 
+    def exists_any(self, pattern: str) -> bool:
+        """Whether an annotation file matches a pattern."""
+        return any(self.root.glob(pattern))
+
     def matching(self, pattern: str) -> list[str]:
         """Names of the annotation files that match a pattern, in order.
 
@@ -115,18 +131,36 @@ class SourceFolder:
         Raises:
             SchemaError: entries were refused and are not to be skipped.
         """
-        before = self.bad_rows
+
+        def checked(record: Record) -> tuple[Row, ...]:
+            made = tuple(make(record))
+            for row in made:
+                self._require_new(row, record, name)
+            return made
+
+        for made in self.each(name, records, checked):
+            yield from made
+
+    def each(
+        self, name: str, records: Iterable[Record], make: Callable[[Record], MadeT]
+    ) -> Iterator[MadeT]:
+        """What a file's entries become, for files that are no rows themselves; arguments as `rows`.
+
+        Raises:
+            SchemaError: entries were refused and are not to be skipped.
+        """
         path = self.root / name
         for record in records:
+            self._new_clips.clear()
             try:
-                made = tuple(make(record))
-                for row in made:
-                    self._require_new(row, record, name)
+                made = make(record)
             except SchemaError as error:
+                for clip_id in self._new_clips:
+                    del self._clips[clip_id]
                 self._refuse(path, record.place, error.problems)
                 continue
-            yield from made
-        if self.bad_rows > before and not self._skip_bad_rows:
+            yield made
+        if self.bad_rows and not self._skip_bad_rows:
             raise SchemaError(str(path), self.problems)
 
     def clip(
@@ -159,15 +193,35 @@ class SourceFolder:
                 clip_id=clip_id, path=self.root.joinpath(*parts), start_s=start_s, end_s=end_s
             )
             self._clips[clip_id] = fingerprint
+            self._new_clips.append(clip_id)
             return (made,)
         if known != fingerprint:
             what = f"{clip_id!r} stands for two different clips"
             raise SchemaError(f"clip {clip_id!r}", [Problem("clip_id", what)])
         return ()
 
+    def has_clip(self, clip_id: str) -> bool:
+        """Whether a clip of that name was met."""
+        return clip_id in self._clips
+
     def json_object(self, name: str) -> Iterator[Record]:
         """The entries of a file that is one JSON object of objects."""
         return self._json(name, json_stream.read_object)
+
+    def json_values(self, name: str) -> dict[str, str]:
+        """A small file that is one JSON object of texts and whole numbers; the values as text."""
+        path = self.root / name
+        with self._opened(name) as file:
+            entries = json_stream.read_object(path, file)
+            records = (Record(line, key, {"value": value}) for line, key, value in entries)
+            return dict(self.each(name, records, lambda r: (str(r.key), r.name("value"))))
+
+    def json_member(self, name: str, member: str) -> Iterator[Record]:
+        """The objects of the array that is one member of a file's JSON object."""
+        with self._opened(name) as file:
+            for line, key, value in json_stream.read_object(self.root / name, file):
+                if key == member:
+                    yield from Record(line, None, {member: value}).records(member)
 
     def json_array(self, name: str) -> Iterator[Record]:
         """The entries of a file that is one JSON array of objects."""
@@ -191,8 +245,6 @@ class SourceFolder:
                 self._refuse(path, f"line {number}", [Problem("", f"is not JSON: {error}")])
             else:
                 yield from self._object(path, number, None, value)
-        if self.bad_rows and not self._skip_bad_rows:
-            raise SchemaError(str(path), self.problems)
 
     def text_lines(self, name: str) -> Iterator[tuple[int, str]]:
         """Number and text of every line that is not blank."""
@@ -222,19 +274,26 @@ class SourceFolder:
         path = self.root / name
         with self._opened(name, newline="") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
-            try:
-                names = next(reader, []) if header else list(columns)
+            names = list(columns)
+            if header:
+                names = next(self._fields(path, reader), [])
                 _require_columns(path, names, columns, separator)
-                for fields in reader:
-                    if not fields:
-                        continue
-                    if len(fields) != len(names):
-                        what = f"has {len(fields)} fields, not {len(names)}"
-                        self._refuse(path, f"line {reader.line_num}", [Problem("", what)])
-                        continue
+            for fields in self._fields(path, reader):
+                if fields and len(fields) != len(names):
+                    what = f"has {len(fields)} fields, not {len(names)}"
+                    self._refuse(path, f"line {reader.line_num}", [Problem("", what)])
+                elif fields:
                     yield Record(reader.line_num, None, dict(zip(names, fields, strict=True)))
+
+    def _fields(self, path: Path, reader: "_Reader") -> Iterator[list[str]]:
+        """The rows of a table in text; a row that is no row of its kind becomes a problem."""
+        while True:
+            try:
+                yield next(reader)
+            except StopIteration:
+                return
             except csv.Error as error:
-                raise InputError(f"{path}, line {reader.line_num}: {error}.") from error
+                self._refuse(path, f"line {reader.line_num}", [Problem("", str(error))])
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, error) from error
 
