@@ -12,6 +12,7 @@ from rich.console import Console
 from cache_schema.errors import VideoDistillError
 from pipelines.data_commands import data_app
 from pipelines.store_commands import store_app
+from pipelines.store_sharing_commands import sharing_app
 
 if TYPE_CHECKING:
     from pipelines.steps import Experiment
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
+store_app.add_typer(sharing_app)
 
 INTERRUPTED = 130
 

@@ -34,9 +34,15 @@ SURFACE = {
     },
     "data template": {"--home", "--data-root", "--dry-run"},
     "data make": {"--seed", "--home"},
-    "store info": {"--version"},
+    "store ls": {"--check", "--json"},
+    "store info": {"--version", "--json"},
     "store export": {"--layout", "--patches", "--dry-run"},
-    "store verify": {"--quick"},
+    "store verify": {"--quick", "--json"},
+    "store diff": {"--sample", "--json"},
+    "store pull": {"--questions", "--split", "--clips", "--dry-run", "--json"},
+    "store merge": {"--out", "--dry-run", "--json"},
+    "store recipe": {"--out", "--check", "--dry-run", "--json"},
+    "store card": {"--out", "--license", "--url", "--dry-run", "--json"},
 }  # fmt: skip
 
 ENCODER = (
@@ -187,7 +193,7 @@ def test_from_videos_to_a_report(home):
     damaged.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     assert "c.0.0.0.0" in run("store", "verify", str(store), code=1)
     damaged.write_bytes(whole)
-    assert json.loads(run("store", "info", str(store)))["clips"] == 10
+    assert json.loads(run("store", "info", str(store), "--json"))["clips"] == 10
     exported = home / "features.h5"
     assert "10 clips" in run("store", "export", str(store), str(exported), "--dry-run")
     assert not exported.exists()
