@@ -124,13 +124,23 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     # Imported here: the implementations need the types above.
     from cache_schema.local_storage import LocalStorage
 
-    if isinstance(location, str) and "://" in location:
+    if is_url(location):
         from cache_schema.object_storage import ObjectStorage
 
-        return ObjectStorage(location)
+        return ObjectStorage(str(location))
     if _LOST_URL.match(os.fspath(location)):
         raise InputError(
             f"{os.fspath(location)!r} was a URL before it was made a path, which took one of its "
             f"slashes. Give it as text."
         )
     return LocalStorage(Path(location))
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Tells whether a location is a URL, as opposed to a path."""
+    return isinstance(location, str) and "://" in location
+
+
+def absolute_location(location: str | os.PathLike[str]) -> str:
+    """Returns a location that means the same in another working directory."""
+    return str(location) if is_url(location) else os.path.abspath(location)  # noqa: PTH100

@@ -37,7 +37,7 @@ class BlockExtractor:
         try:
             self._encoder: ClipEncoder = load_encoder(settings.spec)
             self._identity = self._encoder.identity(settings.frames)
-            self._writer = StoreWriter(settings.store, self._identity, job=settings.job)
+            self._writer = StoreWriter(settings.location, self._identity, job=settings.job)
         except BaseException:
             self._pool.close()
             raise

@@ -12,7 +12,8 @@ from extract.limits import DecodeLimits
 class BlockSettings:
     """What every worker of a job must know."""
 
-    store: Path
+    location: str
+    """Absolute path or URL of the store."""
     spec: EncoderSpec
     frames: int
     limits: DecodeLimits

@@ -23,6 +23,7 @@ from cache_schema import (
     StoreWriter,
     create_store,
 )
+from cache_schema.storage import absolute_location, is_url
 from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.encoder_spec import EncoderSpec, identity_of
 from extract.frame_request import Backend
@@ -59,7 +60,7 @@ class JobOptions:
     """Frames encoded at once; by default at most 64 on a CPU and 256 on a GPU, such that clips of N
     frames fill batches. Another number may change the last bit of a feature."""
     failures: Path | None = None
-    """Where to list failed clips; by default beside the store."""
+    """Where to list failed clips; by default beside the store, or here if that is at a URL."""
     compact_every: int = 64
     """Blocks after which readers may see what is done so far."""
     grace_s: float = 25.0
@@ -68,7 +69,7 @@ class JobOptions:
 
 def plan_extraction(
     clips: Sequence[Clip],
-    store_path: Path,
+    location: str | os.PathLike[str],
     spec: EncoderSpec,
     *,
     frames: int = 100,
@@ -80,12 +81,12 @@ def plan_extraction(
         InputError: the encoder cannot be made as asked, or two clips have one id.
         IdentityMismatch: the store holds other features.
     """
-    return plan_of(clips, store_path, _identity(spec, frames), retry_failed=retry_failed)
+    return plan_of(clips, location, _identity(spec, frames), retry_failed=retry_failed)
 
 
 def run_extraction(
     clips: Sequence[Clip],
-    store_path: Path,
+    location: str | os.PathLike[str],
     spec: EncoderSpec,
     *,
     frames: int = 100,
@@ -103,7 +104,7 @@ def run_extraction(
 
     Args:
         clips: the clips; ids must differ.
-        store_path: the store.
+        location: path or URL of the store.
         spec: the encoder.
         frames: N, frames of a clip.
         workers: worker processes. By default one per GPU, or one per eight cores of a CPU (each
@@ -114,7 +115,8 @@ def run_extraction(
         options: everything else.
 
     Returns:
-        The counts, with the list of failed clips, which also lies beside the store as CSV.
+        The counts, with the list of failed clips, which also lies beside the store as CSV, or in
+        the working directory where the store is at a URL.
 
     Raises:
         InputError: bad arguments, too little room on the disk, or a decoder that is not here.
@@ -125,7 +127,7 @@ def run_extraction(
     begin = time.monotonic()
     display = _Serialised(progress or Silent())
     identity = _identity(spec, frames)
-    plan = plan_of(clips, store_path, identity, retry_failed=retry_failed)
+    plan = plan_of(clips, location, identity, retry_failed=retry_failed)
     display.start(plan)
     reports: list[BlockReport] = []
     stop = StopRequest()
@@ -136,20 +138,20 @@ def run_extraction(
             from extract.decoder_choice import load_decoder
 
             load_decoder(options.backend)
-        create_store(store_path, identity)
+        create_store(location, identity)
         job = _Job(
-            clips=clips, store=store_path, spec=spec, plan=plan, options=options,
+            clips=clips, location=location, spec=spec, plan=plan, options=options,
             display=display, stop=stop,
         )  # fmt: skip
         reports = job.run(workers)
     tally = tally_of(
         plan,
         clip_ids=[clip.clip_id for clip in clips],
-        store=store_path,
+        location=location,
         reports=reports,
         seconds=time.monotonic() - begin,
     )
-    failures = options.failures or store_path.with_name(f"{store_path.name}.failures.csv")
+    failures = options.failures or _failures_file(location)
     if failures.parent.is_dir():
         write_failures(failures, tally.failures)
     if stop.asked:
@@ -190,6 +192,12 @@ class _Serialised:
             self._display.end(tally)
 
 
+def _failures_file(location: str | os.PathLike[str]) -> Path:
+    store = Path(location)
+    name = f"{store.name}.failures.csv"
+    return Path(name) if is_url(location) else store.with_name(name)
+
+
 class _Job:
     """The blocks of one job, from the first to the last."""
 
@@ -197,7 +205,7 @@ class _Job:
         self,
         *,
         clips: Sequence[Clip],
-        store: Path,
+        location: str | os.PathLike[str],
         spec: EncoderSpec,
         plan: ExtractionPlan,
         options: JobOptions,
@@ -205,13 +213,13 @@ class _Job:
         stop: StopRequest,
     ) -> None:
         self._clips = {clip.clip_id: clip for clip in clips}
-        self._store = store
+        self._location = absolute_location(location)
         self._spec = spec
         self._plan = plan
         self._options = options
         self._display = display
         self._name = f"extract-{secrets.token_hex(4)}"
-        self._writer = StoreWriter(store, plan.identity, job=self._name)
+        self._writer = StoreWriter(location, plan.identity, job=self._name)
         self._stop = stop
         self._reports: list[BlockReport] = []
         self._noted_limit: int | None = None
@@ -321,7 +329,7 @@ class _Job:
         frames = self._plan.identity.frames
         most = _BATCH_FRAMES_GPU if self._on_gpu else _BATCH_FRAMES_CPU
         return BlockSettings(
-            store=self._store.absolute(),
+            location=self._location,
             spec=_absolute(self._spec),
             frames=frames,
             limits=self._options.limits,

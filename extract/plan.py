@@ -1,5 +1,6 @@
 """What a job would do, and whether the disk has room for it, before anything is started."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cache_schema import Clip, FeatureIdentity, InputError, StoreAbsent, StoreWriter
+from cache_schema.storage import is_url
 
 _FLOAT16_BYTES: Final = 2
 _CHECKSUM_BYTES: Final = 4
@@ -28,8 +30,8 @@ class ExtractionPlan:
     """Those of the pending that have failed before."""
     bytes_needed: int
     """Size of their features if all succeed."""
-    bytes_free: int
-    """Free space of the disk that holds the store."""
+    bytes_free: int | None
+    """Free space of the disk that holds the store; None of an object store, which has no end."""
 
     @property
     def skipped(self) -> int:
@@ -42,6 +44,8 @@ class ExtractionPlan:
         Raises:
             InputError: with both sizes.
         """
+        if self.bytes_free is None:
+            return
         if self.bytes_needed + _KEPT_FREE > self.bytes_free:
             raise InputError(
                 f"{len(self.pending)} clips need {_shown(self.bytes_needed)} and the disk has "
@@ -51,7 +55,11 @@ class ExtractionPlan:
 
 
 def plan_of(
-    clips: Sequence[Clip], store: Path, identity: FeatureIdentity, *, retry_failed: bool
+    clips: Sequence[Clip],
+    location: str | os.PathLike[str],
+    identity: FeatureIdentity,
+    *,
+    retry_failed: bool,
 ) -> ExtractionPlan:
     """Compares a list of clips with what a store holds, without writing to it.
 
@@ -64,7 +72,7 @@ def plan_of(
         twice = next(clip_id for clip_id in ids if ids.count(clip_id) > 1)
         raise InputError(f"clip id {twice!r} is listed more than once; ids must be unique")
     try:
-        with StoreWriter(store, identity) as writer:
+        with StoreWriter(location, identity) as writer:
             pending = writer.pending(ids, retry_failed=retry_failed)
             fresh = set(writer.pending(ids)) if retry_failed else set(pending)
     except StoreAbsent:
@@ -75,7 +83,7 @@ def plan_of(
         pending=tuple(pending),
         retried=frozenset(pending) - fresh,
         bytes_needed=len(pending) * bytes_per_clip(identity),
-        bytes_free=shutil.disk_usage(_existing(store)).free,
+        bytes_free=_bytes_free(location),
     )
 
 
@@ -86,11 +94,13 @@ def bytes_per_clip(identity: FeatureIdentity) -> int:
     return numbers * _FLOAT16_BYTES + chunks * (_CHECKSUM_BYTES + _INDEX_BYTES)
 
 
-def _existing(path: Path) -> Path:
-    """Returns the nearest folder that is there already."""
+def _bytes_free(location: str | os.PathLike[str]) -> int | None:
+    if is_url(location):
+        return None
+    path = Path(location)
     while not path.exists():
         path = path.absolute().parent
-    return path
+    return shutil.disk_usage(path).free
 
 
 def _shown(size: int) -> str:

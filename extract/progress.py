@@ -198,7 +198,8 @@ def progress_for(stream: IO[str]) -> ProgressDisplay:
 
 def describe(plan: ExtractionPlan) -> str:
     """Returns a line about what a job will do."""
+    free = "" if plan.bytes_free is None else f", {plan.bytes_free / 1e6:.0f} MB free"
     return (
         f"{len(plan.pending)} of {plan.clips} clips to extract, {plan.skipped} skipped; "
-        f"{plan.bytes_needed / 1e6:.0f} MB needed, {plan.bytes_free / 1e6:.0f} MB free"
+        f"{plan.bytes_needed / 1e6:.0f} MB needed{free}"
     )

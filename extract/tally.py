@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ def tally_of(
     plan: ExtractionPlan,
     *,
     clip_ids: Sequence[str],
-    store: Path,
+    location: str | os.PathLike[str],
     reports: Sequence[BlockReport],
     seconds: float,
 ) -> Tally:
@@ -89,11 +90,11 @@ def tally_of(
     Args:
         plan: the job as it began.
         clip_ids: the clips asked for.
-        store: the store; may be absent if nothing was to be done.
+        location: the store; may be absent if nothing was to be done.
         reports: of the blocks; of clips that had failed before they tell whether those were tried.
         seconds: wall-clock time of the job.
     """
-    failures, ok_ids = _outcomes(store, set(clip_ids))
+    failures, ok_ids = _outcomes(location, set(clip_ids))
     reported = {clip_id for report in reports for clip_id in report.clip_ids}
     # A clip may come to this job late, when the other job that had it in hand has died.
     ours = set(plan.pending) | reported
@@ -116,9 +117,11 @@ def tally_of(
     )
 
 
-def _outcomes(store: Path, wanted: set[str]) -> tuple[tuple[Failure, ...], set[str]]:
+def _outcomes(
+    location: str | os.PathLike[str], wanted: set[str]
+) -> tuple[tuple[Failure, ...], set[str]]:
     try:
-        manifest = open_store(store).manifest()
+        manifest = open_store(location).manifest()
     except StoreAbsent:
         return (), set()
     columns = ["clip_id", "status", *FAILURE_COLUMNS[1:]]
