@@ -207,7 +207,7 @@ def test_configuration_and_model_agree(name):
         pytest.skip("refused: its configuration contradicts itself")
     architecture = read_architecture(name)
     with torch.device("meta"):
-        model = open_clip.create_model(name, load_weights=False)
+        model = open_clip.create_model(name, load_weights=False, device="meta")
         tower = vision_tower(model.visual, architecture, torch.float32)
         pictures = torch.empty(1, 3, architecture.image_size, architecture.image_size)
         pooled, patch = tower.trunk_tokens(tower.body(pictures))
