@@ -5,8 +5,10 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema.layout import ShardShape
+from cache_schema.identity import FeatureIdentity
+from cache_schema.layout import StoreLayout
 from cache_schema.shard import encode_shard
+from cache_schema.stored_patches import stored
 
 
 def cls_digest(cls: npt.NDArray[np.float16]) -> str:
@@ -20,12 +22,15 @@ def cls_digest(cls: npt.NDArray[np.float16]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(cls, dtype="<f2").data, digest_size=16).hexdigest()
 
 
-def patch_digest(patch: npt.NDArray[np.float16], shape: ShardShape) -> str:
-    """Returns the BLAKE2b-128 of the shard that holds a clip's patch features, as manifests tell it.
+def patch_digest(patch: npt.NDArray[np.float16], identity: FeatureIdentity) -> str:
+    """Returns the BLAKE2b-128 of the shard that holds a clip's patches, as manifests tell it.
 
     Args:
-        patch: float16 [N, P, D].
-        shape: arithmetic of the shard.
+        patch: float16 [N, P, D], as readers get it.
+        identity: identity of the store; empty is returned where its clips have no patches.
     """
-    chunks = patch.reshape(shape.chunks, shape.chunk_bytes // 2)
-    return hashlib.blake2b(encode_shard(chunks, shape).data, digest_size=16).hexdigest()
+    if identity.patches == 0:
+        return ""
+    shape = StoreLayout.of(identity, block_slots=1, segment_slots=1).patch_shard
+    content = encode_shard(stored(patch, identity).values, shape)
+    return hashlib.blake2b(content.data, digest_size=16).hexdigest()

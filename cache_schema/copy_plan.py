@@ -22,7 +22,6 @@ from cache_schema.writer import StoreWriter
 
 _KEPT_FREE: Final = 64 << 20
 _SHOWN_CONFLICTS: Final = 20
-_INDEX_ENTRY_BYTES: Final = 16
 
 Records = Mapping[str, ClipRecord]
 
@@ -145,15 +144,9 @@ def plan_copy(
         present=tuple(clip for clip in chosen if clip not in pending),
         missing=tuple(clip for clip in wanted if clip not in known),
         conflicts=tuple(_conflicts({clip: chosen[clip] for clip in ok}, stores, records)),
-        bytes_needed=len(pending.intersection(ok)) * clip_bytes(layout),
+        bytes_needed=len(pending.intersection(ok)) * layout.clip_bytes,
         bytes_free=_free_bytes(target),
     )
-
-
-def clip_bytes(layout: StoreLayout) -> int:
-    """Returns the bytes of one clip's features on disk, checksums and index entries included."""
-    patch, cls = layout.patch_shard, layout.cls_shard
-    return patch.file_bytes(patch.chunks) + cls.stride + _INDEX_ENTRY_BYTES
 
 
 def _choose(clip_id: str, records: Sequence[Records]) -> int:

@@ -31,7 +31,7 @@ def clip_records(store: FeatureStore) -> dict[str, ClipRecord]:
     names = ["clip_id", "status", *ClipRecord._fields[1:]]
     return {
         clip_id: ClipRecord(status == Status.OK, *rest)
-        for batch in store.manifest().select(names).to_batches(max_chunksize=_ROWS_AT_ONCE)
+        for batch in store.manifest(names).to_batches(max_chunksize=_ROWS_AT_ONCE)
         for clip_id, status, *rest in zip(*(c.to_pylist() for c in batch.columns), strict=True)
     }
 

@@ -73,22 +73,21 @@ class RecipeClip:
     cls_digest: str
     """BLAKE2b-128 of the CLS features, little-endian float16 [N, D]; empty if there are none."""
     patch_digest: str
-    """BLAKE2b-128 of the shard of the patch features, as in the manifest; empty if there are none."""
+    """BLAKE2b-128 of the shard of the patch features, as in the manifest; empty without patches."""
 
     def __post_init__(self) -> None:
-        values = asdict(self)
-        problems = check_fields(values, _CLIP_RULES)
+        problems = check_fields(asdict(self), _CLIP_RULES)
         if not problems:
             if self.source_path and (escape := escape_problem(self.source_path)) is not None:
                 problems.append(Problem("source_path", escape))
             if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
                 what = f"is {self.end_s}, not after start_s {self.start_s}"
                 problems.append(Problem("end_s", what))
-            problems.extend(
-                Problem(name, f"and the reason {self.reason!r} do not go together")
-                for name in ("cls_digest", "patch_digest")
-                if bool(values[name]) == bool(self.reason)
-            )
+            if bool(self.cls_digest) == bool(self.reason):
+                what = f"and the reason {self.reason!r} do not go together"
+                problems.append(Problem("cls_digest", what))
+            if self.patch_digest and not self.cls_digest:
+                problems.append(Problem("patch_digest", "is given without a cls_digest"))
         if problems:
             raise SchemaError(f"recipe of clip {self.clip_id!r}", problems)
 

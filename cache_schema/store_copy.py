@@ -187,7 +187,7 @@ class _Copy:
                 try:
                     source.read_cls([clip_id], out=cls[row])
                     source.read_patches([clip_id], out=patch[row])
-                    self._require_digest(number, clip_id, patch[row])
+                    self._require_digest(number, clip_id, patch[row][0])
                 except CorruptStore as error:
                     self.damaged.append(DamagedClip(clip_id, str(error)))
                     continue
@@ -196,7 +196,7 @@ class _Copy:
 
     def _require_digest(self, number: int, clip_id: str, patch: Float16) -> None:
         expected = self._digests[number][clip_id]
-        found = patch_digest(patch, self._plan.layout.patch_shard)
+        found = patch_digest(patch, self._sources[number].identity)
         if found != expected:
             raise CorruptStore(
                 f"The patch features of clip {clip_id!r} in {self._sources[number].location} have the "

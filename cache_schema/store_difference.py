@@ -10,6 +10,7 @@ from cache_schema.feature_equality import ClipRecord, clip_records, differing_fe
 from cache_schema.reader import FeatureStore
 
 Float16 = npt.NDArray[np.float16]
+Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +35,10 @@ class ClipDifference:
     backends: tuple[str, str]
     """Decoders and versions, of A and of B."""
     time_max_abs: float | None
-    """Largest difference of the presentation times of a frame, in seconds; None for different N."""
+    """Largest difference of the presentation times of a frame, in seconds; None where they cannot be
+    compared: other N, or an import without times."""
     cls: TokenDifference | None
-    """None where the features were not read: beyond the sample, or of other shapes."""
+    """None where there is nothing to measure: beyond the sample, of other shapes, or no patches."""
     patch: TokenDifference | None
 
 
@@ -140,21 +142,27 @@ def _difference(
     cls = patch = None
     if measure:
         cls = token_difference(*(store.read_cls([clip_id]) for store in stores))
-        patch = token_difference(*(store.read_patches([clip_id]) for store in stores))
-    times = [store.frame_times(clip_id) for store in stores]
-    same_length = len(times[0]) == len(times[1])
+        if stores[0].identity.patches:
+            patch = token_difference(*(store.read_patches([clip_id]) for store in stores))
     return ClipDifference(
         clip_id=clip_id,
         source_differs=records[0].source_digest != records[1].source_digest,
         backends=(records[0].backend, records[1].backend),
-        time_max_abs=float(np.abs(times[0] - times[1]).max()) if same_length else None,
+        time_max_abs=_time_difference(*(store.frame_times(clip_id) for store in stores)),
         cls=cls,
         patch=patch,
     )
 
 
 def _same_times(a: FeatureStore, b: FeatureStore, clip_id: str) -> bool:
-    return np.array_equal(a.frame_times(clip_id), b.frame_times(clip_id))
+    return _time_difference(a.frame_times(clip_id), b.frame_times(clip_id)) == 0.0
+
+
+def _time_difference(a: Float64, b: Float64) -> float | None:
+    if np.array_equal(a, b, equal_nan=True):
+        return 0.0
+    largest = float(np.abs(a - b).max()) if len(a) == len(b) else np.nan
+    return None if np.isnan(largest) else largest
 
 
 def _shape(store: FeatureStore) -> tuple[object, ...]:

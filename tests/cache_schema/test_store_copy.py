@@ -18,7 +18,7 @@ from cache_schema import (
     open_store,
     verify_store,
 )
-from cache_schema.copy_plan import clip_bytes, plan_copy
+from cache_schema.copy_plan import plan_copy
 from cache_schema.store_copy import copy_clips
 from cache_schema.store_difference import compare_stores
 
@@ -54,7 +54,7 @@ def test_a_part_is_planned_sized_copied_and_found_again(filled, tmp_path):
     plan = plan_copy([source], tmp_path / "part", wanted)
     assert list(plan.take) == ["c2", "c1", "c9"], "by their places, so that reading goes forward"
     assert plan.missing == ("nobody",)
-    assert plan.bytes_needed == 2 * clip_bytes(plan.layout)
+    assert plan.bytes_needed == 2 * plan.layout.clip_bytes
     assert not (tmp_path / "part").exists()
 
     report = copy_clips([source], tmp_path / "part", wanted)
