@@ -37,7 +37,9 @@ class BlockExtractor:
         try:
             self._encoder: ClipEncoder = load_encoder(settings.spec)
             self._identity = self._encoder.identity(settings.frames)
-            self._writer = StoreWriter(settings.location, self._identity, job=settings.job)
+            # The writer reduces what the encoder gives, and measures what that loses.
+            kept = self._identity.reduced(pool=settings.pool, int8=settings.int8)
+            self._writer = StoreWriter(settings.location, kept, job=settings.job)
         except BaseException:
             self._pool.close()
             raise
@@ -128,7 +130,7 @@ class BlockExtractor:
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """N, P and D of the store."""
+        """N, P and D as the encoder gives them."""
         return self._identity.frames, self._identity.patches, self._identity.dim
 
 

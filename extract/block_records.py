@@ -30,6 +30,10 @@ class BlockSettings:
     encoders: int
     """Blocks of a worker that may encode at once, each on one thread of a CPU."""
     batch_frames: int
+    pool: tuple[int, int] | None
+    """Rows and columns that patches are averaged to."""
+    int8: bool
+    """Whether patches are kept as int8."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -65,6 +65,10 @@ class JobOptions:
     """Blocks after which readers may see what is done so far."""
     grace_s: float = 25.0
     """Seconds that blocks in hand get to finish after a first Ctrl-C or SIGTERM."""
+    pool: tuple[int, int] | None = None
+    """Rows and columns that each frame's grid of patches is averaged to; the loss is measured."""
+    int8: bool = False
+    """Whether patches are kept as int8 with a scale per token; the loss is measured."""
 
 
 def plan_extraction(
@@ -74,6 +78,7 @@ def plan_extraction(
     *,
     frames: int = 100,
     retry_failed: bool = False,
+    options: JobOptions | None = None,
 ) -> ExtractionPlan:
     """Says what ``run_extraction`` would do; writes nothing.
 
@@ -81,7 +86,8 @@ def plan_extraction(
         InputError: the encoder cannot be made as asked, or two clips have one id.
         IdentityMismatch: the store holds other features.
     """
-    return plan_of(clips, location, _identity(spec, frames), retry_failed=retry_failed)
+    identity = _identity(spec, frames, options or JobOptions())
+    return plan_of(clips, location, identity, retry_failed=retry_failed)
 
 
 def run_extraction(
@@ -126,7 +132,7 @@ def run_extraction(
     options = options or JobOptions()
     begin = time.monotonic()
     display = _Serialised(progress or Silent())
-    identity = _identity(spec, frames)
+    identity = _identity(spec, frames, options)
     plan = plan_of(clips, location, identity, retry_failed=retry_failed)
     display.start(plan)
     reports: list[BlockReport] = []
@@ -341,6 +347,8 @@ class _Job:
             decoders=self._options.decoders or share,
             encoders=1 if self._on_gpu else share,
             batch_frames=self._options.batch_frames or even_batch(frames, most),
+            pool=self._options.pool,
+            int8=self._options.int8,
         )
 
     @property
@@ -364,12 +372,14 @@ def even_batch(frames: int, most: int) -> int:
     return math.ceil(frames / math.ceil(frames / most))
 
 
-def _identity(spec: EncoderSpec, frames: int) -> FeatureIdentity:
+def _identity(spec: EncoderSpec, frames: int, options: JobOptions) -> FeatureIdentity:
     if spec.weights is not None:
-        return identity_of(spec, frames)
-    from extract.encoder import load_encoder
+        identity = identity_of(spec, frames)
+    else:
+        from extract.encoder import load_encoder
 
-    return load_encoder(spec).identity(frames)
+        identity = load_encoder(spec).identity(frames)
+    return identity.reduced(pool=options.pool, int8=options.int8)
 
 
 def _absolute(spec: EncoderSpec) -> EncoderSpec:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from cache_schema import Clip, FeatureIdentity, InputError, StoreAbsent, StoreWriter
+from cache_schema.layout import StoreLayout
 from cache_schema.storage import is_url
 
-_FLOAT16_BYTES: Final = 2
-_CHECKSUM_BYTES: Final = 4
-_INDEX_BYTES: Final = 16
 _KEPT_FREE: Final = 64 << 20
 
 
@@ -89,9 +87,7 @@ def plan_of(
 
 def bytes_per_clip(identity: FeatureIdentity) -> int:
     """Returns the bytes of one clip's CLS and patch features, checksums and index included."""
-    numbers = identity.frames * (identity.patches + 1) * identity.dim
-    chunks = identity.frames + 1
-    return numbers * _FLOAT16_BYTES + chunks * (_CHECKSUM_BYTES + _INDEX_BYTES)
+    return StoreLayout.of(identity, block_slots=1, segment_slots=1).clip_bytes
 
 
 def _bytes_free(location: str | os.PathLike[str]) -> int | None:

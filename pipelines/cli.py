@@ -126,6 +126,13 @@ def extract(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler, as tcp://host:8786.")
     ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="Keep a coarser grid of patches, as in 4x4: a lossy variant, measured."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Keep patches as int8: half the size, lossy, measured.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try clips again that failed earlier.")
     ] = False,
@@ -138,18 +145,23 @@ def extract(
     May be stopped or killed at any moment: run it again and it does what is missing.
     Exit code 1 if any clip failed; the reasons stand in a CSV beside the store.
     """
+    from cache_schema.patch_grid import parse_grid
     from pipelines import steps
     from pipelines.datasets.registry import find
     from pipelines.encoders import encoder_spec
     from pipelines.workspace import Workspace
 
+    grid = parse_grid(pool) if pool is not None else None
     space = Workspace(home=home, dataset=find(dataset), seed=seed, data_root=data_root)
     if space.dataset.folder == "demo" and not dry_run:
         steps.make_data(space, typer.echo)
     annotations = steps.annotations_with_videos(space)
     spec = encoder_spec(space.dataset, model, weights, model_config, precision)
     if dry_run:
-        typer.echo(steps.describe_plan(space, annotations, spec, frames, retry_failed=retry_failed))
+        planned = steps.describe_plan(
+            space, annotations, spec, frames, retry_failed=retry_failed, pool=grid, int8=int8
+        )
+        typer.echo(planned)
         return
     tally = steps.extract(
         space,
@@ -161,6 +173,8 @@ def extract(
         workers=workers,
         backend=backend,
         scheduler=scheduler,
+        pool=grid,
+        int8=int8,
     )
     raise typer.Exit(tally.exit_code)
 

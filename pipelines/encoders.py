@@ -46,9 +46,16 @@ def encoder_spec(
     )
 
 
-def store_of(space: Workspace, spec: EncoderSpec, frames: int) -> Path:
-    """Where the features of an encoder and N frames belong: the identity is the name."""
-    return space.stores / identity_of(spec, frames).name
+def store_of(
+    space: Workspace,
+    spec: EncoderSpec,
+    frames: int,
+    *,
+    pool: tuple[int, int] | None = None,
+    int8: bool = False,
+) -> Path:
+    """Where the features of an encoder and N frames belong, or a smaller variant: by their identity."""
+    return space.stores / identity_of(spec, frames).reduced(pool=pool, int8=int8).name
 
 
 def default_store(space: Workspace) -> Path:

@@ -33,11 +33,11 @@ from pipelines.sentences import encode_sentences, load_sentences
 from pipelines.summary import Evaluated, Summary, provenance, summarise
 from pipelines.training import is_complete, train_all
 from pipelines.workspace import Workspace
+from train.baselines.most_likely import majority_predictions
 from train.config import TrainConfig
 from train.evaluation import evaluate_run
 from train.loop import BEST, INITIAL
 from train.predictions import Prediction
-from train.baselines.most_likely import majority_predictions
 
 PREDICTIONS = "predictions_test.parquet"
 PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"
@@ -137,10 +137,19 @@ def describe_plan(
     frames: int,
     *,
     retry_failed: bool,
+    pool: tuple[int, int] | None = None,
+    int8: bool = False,
 ) -> str:
     """What `extract` would do and how large its store gets; writes nothing."""
-    store = store_of(space, spec, frames)
-    plan = plan_extraction(annotations.clips, store, spec, frames=frames, retry_failed=retry_failed)
+    store = store_of(space, spec, frames, pool=pool, int8=int8)
+    plan = plan_extraction(
+        annotations.clips,
+        store,
+        spec,
+        frames=frames,
+        retry_failed=retry_failed,
+        options=JobOptions(pool=pool, int8=int8),
+    )
     return f"{store}: {describe(plan)}"
 
 
@@ -155,6 +164,8 @@ def extract(
     workers: int | None = None,
     backend: str = "pyav",
     scheduler: str | None = None,
+    pool: tuple[int, int] | None = None,
+    int8: bool = False,
 ) -> Tally:
     """Stage one: whatever the encoder's store lacks of the data set's clips and questions.
 
@@ -163,7 +174,7 @@ def extract(
     """
     if backend not in get_args(Backend):
         raise InputError(f"--backend is {backend!r}; it can be {' or '.join(get_args(Backend))}.")
-    store = store_of(space, spec, frames)
+    store = store_of(space, spec, frames, pool=pool, int8=int8)
     space.stores.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     tally = run_extraction(
@@ -174,7 +185,13 @@ def extract(
         workers=workers,
         retry_failed=retry_failed,
         progress=progress_for(sys.stderr),
-        options=JobOptions(root=space.data, backend=cast("Backend", backend), scheduler=scheduler),
+        options=JobOptions(
+            root=space.data,
+            backend=cast("Backend", backend),
+            scheduler=scheduler,
+            pool=pool,
+            int8=int8,
+        ),
     )
     encoded = encode_sentences(spec, store, annotations.questions) if annotations.questions else 0
     if encoded:

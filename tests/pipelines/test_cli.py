@@ -19,6 +19,7 @@ SURFACE = {
     "extract": {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
         "--workers", "--backend", "--scheduler", "--retry-failed", "--dry-run",
+        "--pool", "--int8",
     },
     "train": {"--seed", "--home", "--data-root", "--store", "--preset", "--set", "--dry-run"},
     "evaluate": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
