@@ -180,9 +180,9 @@ def _write_claimed() -> Callable[..., None]:
 def run_python() -> Callable[..., subprocess.Popen[str]]:
     """Starts a script in a fresh interpreter that can import this project and this file."""
     paths = [str(Path(cache_schema.__file__).parent.parent), str(Path(__file__).parent)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def start(script: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-c", script, *map(str, arguments)]
         return subprocess.Popen(
             command, env=environment, stdin=stdin, stdout=subprocess.PIPE, text=True
