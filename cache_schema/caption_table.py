@@ -1,7 +1,7 @@
 """The neutral table of captions: sentences that describe clips, for pretraining and retrieval."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,7 @@ from cache_schema import field_rules
 from cache_schema.clip import clip_id_rule
 from cache_schema.errors import SchemaError
 from cache_schema.field_rules import Rule, check_fields
-from cache_schema.question_table import Split
+from cache_schema.question_table import Split, tags_rule
 from cache_schema.row_table import RowTable, TableForm, open_columns, read_rows, write_rows
 
 _SCHEMA: Final = pa.schema(
@@ -28,7 +28,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "clip_id": clip_id_rule,
     "text": field_rules.text(longest=4000),
     "split": field_rules.one_of("train", "val", "test"),
-    "tags": field_rules.sequence(field_rules.text(pattern="[a-z0-9_-]+:.+")),
+    "tags": tags_rule,
 }
 
 
@@ -55,7 +55,7 @@ class Caption:
     """Groups that results are reported by, as ``kind:value``."""
 
     def __post_init__(self) -> None:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: getattr(self, name) for name in _RULES}
         problems = check_fields(values, _RULES)
         if problems:
             raise SchemaError(f"caption {self.caption_id!r}", problems)

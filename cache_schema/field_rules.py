@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from cache_schema.errors import Problem
 
@@ -68,6 +69,17 @@ def text(*, longest: int = 512, empty: bool = False, pattern: str | None = None)
         return None
 
     return rule
+
+
+def remembered(rule: Rule) -> Rule:
+    """The same rule for text of which few different ones come up: each is judged once."""
+    judge = lru_cache(maxsize=4096)(rule)
+
+    def quick(value: object) -> str | None:
+        # Only text is remembered: 1 and True are one key, and lists are none.
+        return judge(value) if isinstance(value, str) else rule(value)
+
+    return quick
 
 
 def one_of(*choices: str) -> Rule:
