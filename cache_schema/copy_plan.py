@@ -4,7 +4,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from cache_schema.feature_equality import (
 )
 from cache_schema.layout import StoreLayout
 from cache_schema.reader import FeatureStore, open_store
+from cache_schema.storage import is_url
 from cache_schema.store_root import read_root
 from cache_schema.writer import StoreWriter
 
@@ -200,7 +201,7 @@ def _conflicts(
 
 
 def _free_bytes(target: str | PathLike[str]) -> int | None:
-    if "://" in fspath(target):
+    if is_url(target):
         return None
     folder = Path(target).absolute()
     while not folder.exists():
