@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache_schema.outcome import LONGEST_DETAIL
+from extract.decoder_choice import decoders_for
 from extract.decoding import (
     Census,
     DecodeCount,
@@ -17,7 +18,6 @@ from extract.decoding import (
     census,
     pictures_by_order,
 )
-from extract.decoder_choice import decoders_for
 from extract.frame_choice import FrameChoice, choose_frames
 from extract.frame_request import FrameRequest
 from extract.preprocessing import to_encoder_input
@@ -144,7 +144,7 @@ def read_clip(request: FrameRequest, source: SourceFile, probe: Probe) -> ClipFr
     """
     reading = _Reading(request=request, source=source, probe=probe, flags=[*probe.remarks])
     for decoder in decoders_for(request.backend):
-        if not decoder.serves(probe):
+        if decoder.objection(probe):
             continue
         choice = reading.choose(probe.timestamps)
         count = DecodeCount()

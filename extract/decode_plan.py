@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from extract.key_packet import Access
 from extract.probe import Probe
 
 # Containers whose index marks true random access points, and codecs in which decoding from one
@@ -74,6 +75,7 @@ def _has_access_points(probe: Probe) -> bool:
     # Hidden packets come with edit lists, and those move what a seek leads to.
     return bool(
         not probe.hidden
+        and probe.access < Access.LATE
         and probe.codec in _CODECS_WITH_ACCESS_POINTS
         and _INDEXED_CONTAINERS & set(probe.container.split(","))
         and probe.keyframe[0]

@@ -60,8 +60,8 @@ class Decoder(Protocol):
         """Name and version, as recorded with every clip."""
         ...
 
-    def serves(self, probe: Probe) -> bool:
-        """Says whether the library returns the right pictures for files of this kind."""
+    def objection(self, probe: Probe) -> str:
+        """Says why the library is not used for a file of this kind; empty where it is right."""
         ...
 
     def pictures(
@@ -95,9 +95,12 @@ class PyavDecoder:
         """Name and version of the library."""
         return f"pyav {av.__version__}"
 
-    def serves(self, probe: Probe) -> bool:
-        """Returns whether pictures can be told apart by their timestamps."""
-        return probe.timed
+    def objection(self, probe: Probe) -> str:
+        """Objects where pictures cannot be told apart by the times of their packets.
+
+        Such files are decoded in full instead (``census``).
+        """
+        return "" if probe.timed else "packets carry no usable times"
 
     def pictures(
         self, probe: Probe, wanted: npt.NDArray[np.int32], count: DecodeCount

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from decord._ffi.base import DECORDError
 
 from extract.decoding import DecodeCount, FramesMissing
+from extract.key_packet import Access
 from extract.probe import Probe
 from extract.upright_rgb import Rgb
 
@@ -33,21 +34,23 @@ class DecordDecoder:
                 continue
         return f"decord {decord.__version__}"
 
-    def serves(self, probe: Probe) -> bool:
-        """Excludes what decord gets wrong.
+    def objection(self, probe: Probe) -> str:
+        """Names what decord gets wrong.
 
-        Hidden packets shift its frame numbers; open groups, AVI and MPEG-TS give other pictures
-        than asked for; odd sizes and other pixel formats give other colours.
+        Hidden packets shift its frame numbers; open groups, intra refresh, HEVC, AVI and MPEG-TS
+        give other pictures than asked for; odd sizes and other pixel formats give other colours.
         """
-        return (
-            probe.timed
-            and probe.hidden == 0
-            and not probe.leading.any()
-            and probe.codec in _CODECS
-            and probe.pixel_format == "yuv420p"
-            and probe.width % 2 == probe.height % 2 == 0
-            and bool(_CONTAINERS & set(probe.container.split(",")))
-        )
+        if not _CONTAINERS & set(probe.container.split(",")):
+            return "only for MP4, MOV, MKV and WebM"
+        if probe.codec not in _CODECS:
+            return "only for H.264, VP8 and VP9"
+        if not probe.timed:
+            return "packets carry no usable times"
+        if probe.hidden:
+            return "counts packets that an edit list hides"
+        if probe.leading.any() or probe.access is not Access.CLEAN:
+            return "wrong after seeking to key frames that depend on others"
+        return _colour_objection(probe)
 
     def pictures(
         self, probe: Probe, wanted: npt.NDArray[np.int32], count: DecodeCount
@@ -72,3 +75,13 @@ class DecordDecoder:
         begins = np.asarray(reader.get_frame_timestamp(wanted.tolist()), dtype=np.float64)[:, 0]
         begins -= float(reader.get_frame_timestamp([0])[0, 0])
         return bool(np.allclose(begins, probe.timestamps[wanted], atol=0.5 / float(probe.rate)))
+
+
+def _colour_objection(probe: Probe) -> str:
+    if probe.pixel_format != "yuv420p":
+        return f"other colours in {probe.pixel_format or 'unknown layouts'}"
+    if probe.interlaced:
+        return "other colours in interlaced pictures"
+    if probe.width % 2 or probe.height % 2:
+        return "other colours in odd sizes"
+    return ""

@@ -19,6 +19,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from extract.key_packet import Access, access_at
 from extract.limits import DecodeLimits
 from extract.refusal import ClipRefused
 
@@ -77,6 +78,8 @@ class Probe:
     """Frames that the file claims to present; 0 where it does not say."""
     interlaced: bool
     """Whether the first picture consists of two fields."""
+    access: Access
+    """What the worst key packet is worth."""
     remarks: tuple[str, ...]
     """What is odd about the file and does not keep it from being read, a line each."""
 
@@ -182,6 +185,7 @@ def probe_video(path: Path, limits: DecodeLimits) -> Probe:
             rate=rate,
             declared_frames=declared,
             interlaced=found.interlaced,
+            access=found.access,
             remarks=tuple(found.remarks),
         )
 
@@ -220,6 +224,7 @@ class _Packets:
     hidden: int = 0
     rotation: float | None = None
     interlaced: bool = False
+    access: Access = Access.CLEAN
     others_end: float = 0.0
     """Seconds at which the other streams end."""
     remarks: list[str] = field(default_factory=list)
@@ -241,6 +246,7 @@ class _Packets:
 
 def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
     found = _Packets()
+    codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata
     # Without a count of frames, the other streams tell whether the file was cut short.
     packets: Iterator[Packet[VideoStream]]
     packets = container.demux(stream) if stream.frames else container.demux()  # type: ignore[assignment]
@@ -264,6 +270,9 @@ def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
         if packet.is_discard:
             found.hidden += 1
             continue
+        if packet.is_keyframe:
+            access = access_at(memoryview(packet), codec, extradata)
+            found.access = max(found.access, access)
         found.ticks.append(packet.pts)
         found.keys.append(packet.is_keyframe)
     return found

@@ -7,15 +7,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+import torchcodec
 from torchcodec.decoders import VideoDecoder
 
 from extract.decoding import DecodeCount, FramesMissing
+from extract.key_packet import Access
 from extract.probe import Probe
 from extract.upright_rgb import Rgb
 
 _CONTAINERS: Final = frozenset({"mov", "matroska"})
 _CODECS: Final = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
 _CHUNK: Final = 32
+
+if torchcodec.ffmpeg_major_version is None:  # older releases do not even import then
+    raise ImportError("no shared FFmpeg libraries found")
 
 
 class TorchcodecDecoder:
@@ -26,20 +31,27 @@ class TorchcodecDecoder:
         """Name and version of the distribution."""
         return f"torchcodec {importlib.metadata.version('torchcodec')}"
 
-    def serves(self, probe: Probe) -> bool:
-        """Excludes what torchcodec gets wrong.
+    def objection(self, probe: Probe) -> str:
+        """Names what torchcodec gets wrong.
 
         In MPEG streams, 3GP and AVI it gives other pictures than asked for; odd sizes and other
         pixel formats give other colours than the other libraries.
         """
-        return (
-            probe.timed
-            and not probe.interlaced
-            and probe.codec in _CODECS
-            and probe.pixel_format == "yuv420p"
-            and probe.width % 2 == probe.height % 2 == 0
-            and bool(_CONTAINERS & set(probe.container.split(",")))
-        )
+        if not _CONTAINERS & set(probe.container.split(",")):
+            return "only for MP4, MOV, MKV and WebM"
+        if probe.codec not in _CODECS:
+            return "only for H.264, HEVC, VP8, VP9 and AV1"
+        if not probe.timed:
+            return "packets carry no usable times"
+        if probe.interlaced:
+            return "other colours in interlaced pictures"
+        if probe.access is Access.LATE:
+            return "wrong after seeking to key frames that are none"
+        if probe.pixel_format != "yuv420p":
+            return f"other colours in {probe.pixel_format or 'unknown layouts'}"
+        if probe.width % 2 or probe.height % 2:
+            return "other colours in odd sizes"
+        return ""
 
     def pictures(
         self, probe: Probe, wanted: npt.NDArray[np.int32], count: DecodeCount
@@ -69,6 +81,6 @@ class TorchcodecDecoder:
 
 
 def _upright(batch: torch.Tensor) -> Iterator[Rgb]:
-    """torchcodec applies the display matrix itself; rows may lie in other orders in memory."""
+    """Takes a batch apart; torchcodec has applied the display matrix itself."""
     for picture in batch:
         yield np.ascontiguousarray(picture.numpy())

@@ -2,22 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.numbered_videos import encode, number_in
 from cache_schema import Preprocess
 from extract.encoder_spec import EncoderSpec
 from extract.model_architecture import read_architecture
 from extract.model_loading import load_model
 
-BITS = 10
-CELL = 8
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 
 TINY_CONFIG = {
@@ -36,51 +33,9 @@ TINY_CONFIG = {
 VideoMaker = Callable[..., Path]
 
 
-def numbered_picture(number: int, width: int = 96, height: int = 64) -> np.ndarray:
-    """Draws a number as white and black cells along the top, over a field of changing colour."""
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
-    picture[CELL:] = (number * 7 % 256, number * 13 % 256, 90)
-    picture[height // 2 :, : width // 2] = (30, 200, number * 5 % 256)
-    for bit in range(BITS):
-        picture[:CELL, bit * CELL : (bit + 1) * CELL] = 255 if number >> bit & 1 else 0
-    return picture
-
-
-def number_in(rgb: np.ndarray) -> int:
-    """Reads the number out of a decoded picture."""
-    cells = rgb[2 : CELL - 2].mean(axis=(0, 2))
-    return sum(
-        1 << bit for bit in range(BITS) if cells[bit * CELL + 2 : (bit + 1) * CELL - 2].mean() > 127
-    )
-
-
-def write_video(
-    path: Path,
-    frames: int = 30,
-    *,
-    codec: str = "libx264",
-    rate: int = 10,
-    rotation: int = 0,
-    ticks: list[int] | None = None,
-    options: dict[str, str] | None = None,
-    size: tuple[int, int] = (96, 64),
-) -> Path:
-    """Encodes numbered pictures; ``ticks`` are their times in hundredths of a second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        if ticks is not None:
-            stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(number, *size), format="rgb24")
-            if ticks is not None:
-                frame.pts, frame.time_base = ticks[number], Fraction(1, 100)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+def write_video(path: Path, frames: int = 30, **choices: object) -> Path:
+    """Encodes numbered pictures."""
+    encode(path, frames, **choices)
     return path
 
 

@@ -12,7 +12,6 @@ from extract.decoding import (
     pictures_by_order,
 )
 from extract.decord_backend import DecordDecoder
-from extract.frame_choice import choose_frames
 from extract.limits import DecodeLimits
 from extract.probe import probe_video
 from extract.refusal import ClipRefused
@@ -75,13 +74,15 @@ def test_far_pictures_cost_only_a_part_of_their_groups(video):
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_pictures_come_out_upright(video, rotation):
+def test_pictures_come_out_upright(video, number_in, rotation):
     size = (128, 64)  # decord2 3.4 fails where a row of RGB is no multiple of 64 bytes
-    flat = decode(PyavDecoder(), probe_video(video("flat.mp4", 3, size=size), LIMITS), [1])[0][0]
-    turned_file = video("turned.mp4", 3, rotation=rotation, size=size)
-    for decoder in (PyavDecoder(), DecordDecoder()):
-        turned = decode(decoder, probe_video(turned_file, LIMITS), [1])[0][0]
-        assert np.array_equal(turned, np.rot90(flat, rotation // 90))
+    path = video(frames=30, rotation=rotation, size=size)
+    probe = probe_video(path, LIMITS)
+    assert (probe.width, probe.height) == (size if rotation == 180 else size[::-1])
+    ours, theirs = (decode(one, probe, [21])[0][0] for one in (PyavDecoder(), DecordDecoder()))
+    assert ours.shape == (64, 128, 3)
+    assert number_in(ours) == 21
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_pictures_come_out_upright(video, rotation):
 def test_decord_returns_the_same_pictures(video, name, options, size):
     probe = probe_video(video(name, 40, options=options, size=size), LIMITS)
     decoder = DecordDecoder()
-    assert decoder.serves(probe)
+    assert decoder.objection(probe) == ""
     wanted = list(range(0, 40, 3))
     ours, theirs = decode(PyavDecoder(), probe, wanted)[0], decode(decoder, probe, wanted)[0]
     assert len(ours) == len(theirs) == len(wanted)
@@ -101,7 +102,7 @@ def test_decord_returns_the_same_pictures(video, name, options, size):
 def test_decord_is_not_asked_where_it_is_wrong(numbered):
     """Its random access fails on open groups, HEVC, MPEG-TS and AVI."""
     expected = {"a.mp4", "a.mkv", "a.webm", "vp9.webm"}
-    assert DecordDecoder().serves(numbered) == (numbered.path.name in expected)
+    assert (DecordDecoder().objection(numbered) == "") == (numbered.path.name in expected)
 
 
 def test_a_census_counts_what_an_avi_presents(video, number_in):
@@ -158,33 +159,6 @@ def test_samples_have_as_many_frames_as_ffmpeg_counts(samples):
         assert found.count.frames == int(row["frames_ffmpeg"]), row["file"]
         checked += 1
     assert checked >= 15
-
-
-def test_samples_are_equal_on_both_backends_and_with_nothing_left_out(samples):
-    served = 0
-    for row in sample_rows(samples):
-        try:
-            probe = probe_video(samples / row["file"], LIMITS)
-        except ClipRefused:
-            continue
-        if not probe.timed:
-            continue
-        end = probe.timestamps[-1] + float(1 / probe.rate)
-        wanted = choose_frames(probe.timestamps, 0.0, end, 12).distinct
-        try:
-            pictures, _ = decode(PyavDecoder(), probe, wanted)
-        except FramesMissing:
-            assert "broken" in row["tags"], row["file"]
-            continue
-        whole = list(pictures_by_order(probe, wanted, DecodeCount()))
-        assert all(np.array_equal(a, b) for a, b in zip(pictures, whole, strict=True)), row["file"]
-        decord = DecordDecoder()
-        if decord.serves(probe):
-            theirs, _ = decode(decord, probe, wanted)
-            equal = (np.array_equal(a, b) for a, b in zip(pictures, theirs, strict=True))
-            assert all(equal), row["file"]
-            served += 1
-    assert served >= 8
 
 
 def test_version_names_the_library():
