@@ -51,7 +51,7 @@ class FoundRows:
 class ManifestIndex:
     """The index of one version: opening it reads nothing, looking up reads the pages concerned.
 
-    Threads may share it; it keeps no file open, and in memory about 1.6 bytes a clip.
+    Threads may share it; it keeps no file open, and in memory about 1.7 bytes a clip.
 
     Args:
         storage: where the store lies.

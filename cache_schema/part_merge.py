@@ -12,9 +12,10 @@ from cache_schema.manifest_part import ManifestPart
 from cache_schema.manifest_row import SCHEMA
 from cache_schema.part_writer import ROW_GROUP, NewPart, PartWriter
 
+SETTLED: Final = 2**19
+"""Parts of so many rows are never merged again."""
 LARGEST: Final = 2**20
-"""Parts of so many rows are never merged again; smaller ones are merged when they make as many."""
-
+"""When the parts that are not settled have so many rows, they become one part."""
 FANOUT: Final = 4
 """So many parts of one size class are merged into one; a class is this many times the one before."""
 
@@ -23,16 +24,16 @@ def merge_from(rows: Sequence[int]) -> int:
     """Returns where the parts begin that are to be merged, ``len(rows)`` where none are.
 
     Only the newest parts may be merged, in one run: rows that moved past a part between them would
-    count before it. A row is copied once for every size class, that is log4 of the largest part's
-    rows over a fold's.
+    count before it. A row is copied once for every size class, which is log4 of (a settled part's
+    rows over a fold's) times.
 
     Args:
         rows: sizes of the parts, oldest first.
     """
     first = len(rows)
-    while first and rows[first - 1] < LARGEST:
+    while first and rows[first - 1] < SETTLED:
         first -= 1
-    if len(rows) - first > 1 and sum(rows[first:]) >= LARGEST:
+    if sum(rows[first:]) >= LARGEST:
         return first
     classes = [_size_class(count) for count in rows]
     for size_class in sorted(set(classes[first:]), reverse=True):

@@ -44,7 +44,7 @@ def _digest(store: Path, *, manifest: bool) -> str:
     ("manifest", "expected"),
     [
         (False, "d02fcd07cb95fb42e28b095d673704773f9fa51ff9ae2706bd74e6d31afd9d71"),
-        (True, "c04552003b39efc1dbcc111d466483623a73597781e27dd149d479247459c053"),
+        (True, "484b06ab1914e64b121dd71d3811d6536ea298bf3765c59eb9387dcc354e038c"),
     ],
     ids=["features-and-records", "manifest"],
 )
