@@ -12,6 +12,7 @@ from rich.console import Console
 from cache_schema.errors import VideoDistillError
 from pipelines.data_commands import data_app
 from pipelines.store_commands import store_app
+from pipelines.store_exchange_commands import exchange_app
 from pipelines.store_sharing_commands import sharing_app
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 store_app.add_typer(sharing_app)
+store_app.add_typer(exchange_app)
 
 INTERRUPTED = 130
 
@@ -90,7 +92,10 @@ def _experiment(
 
 @app.command()
 def extract(
-    dataset: DatasetName,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="Name of the data set (`videodistill data ls`); none with --recipe."),
+    ] = None,
     seed: Seed = 1,
     home: Home = Path(),
     data_root: DataRoot = None,
@@ -136,6 +141,20 @@ def extract(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try clips again that failed earlier.")
     ] = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Extract the store of this recipe again (`store recipe` writes them) and compare.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="With --recipe: the folder of the videos.", file_okay=False)
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="With --recipe: the store to write; made if absent.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and its size; write nothing.")
     ] = False,
@@ -145,12 +164,29 @@ def extract(
     May be stopped or killed at any moment: run it again and it does what is missing.
     Exit code 1 if any clip failed; the reasons stand in a CSV beside the store.
     """
+    from cache_schema.errors import InputError
     from cache_schema.patch_grid import parse_grid
     from pipelines import steps
     from pipelines.datasets.registry import find
     from pipelines.encoders import encoder_spec
+    from pipelines.recipe_commands import extract_recipe
     from pipelines.workspace import Workspace
 
+    if recipe is not None:
+        code = extract_recipe(
+            recipe,
+            dataset=dataset,
+            videos=videos,
+            out=out,
+            weights=weights,
+            model_config=model_config,
+            workers=workers,
+            backend=backend,
+            dry_run=dry_run,
+        )
+        raise typer.Exit(code)
+    if dataset is None:
+        raise InputError("Name a data set; `videodistill data ls` lists them.")
     grid = parse_grid(pool) if pool is not None else None
     space = Workspace(home=home, dataset=find(dataset), seed=seed, data_root=data_root)
     if space.dataset.folder == "demo" and not dry_run:

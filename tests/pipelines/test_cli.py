@@ -19,7 +19,7 @@ SURFACE = {
     "extract": {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
         "--workers", "--backend", "--scheduler", "--retry-failed", "--dry-run",
-        "--pool", "--int8",
+        "--pool", "--int8", "--recipe", "--videos", "--out",
     },
     "train": {"--seed", "--home", "--data-root", "--store", "--preset", "--set", "--dry-run"},
     "evaluate": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
@@ -37,7 +37,18 @@ SURFACE = {
     "data make": {"--seed", "--home"},
     "store ls": {"--check", "--json"},
     "store info": {"--version", "--json"},
-    "store export": {"--layout", "--patches", "--dry-run"},
+    "store export": {
+        "--layout", "--patches", "--dtype", "--features-name", "--numeric-ids", "--dry-run",
+        "--json",
+    },
+    "store import": {
+        "--layout", "--origin", "--frames", "--dataset", "--key", "--encoder", "--weights",
+        "--quick-gelu", "--token-space", "--precision", "--retry-failed", "--dry-run", "--json",
+    },
+    "store convert": {"--int8", "--pool", "--dry-run", "--json"},
+    "store sentences": {
+        "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--dry-run",
+    },
     "store verify": {"--quick", "--json"},
     "store diff": {"--sample", "--json"},
     "store pull": {"--questions", "--split", "--clips", "--dry-run", "--json"},

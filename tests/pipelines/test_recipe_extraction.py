@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.numbered_videos import encode
 from cache_schema import Clip, IdentityMismatch, InputError, open_store
-from cache_schema.recipe import Recipe, recipe_of
+from cache_schema.recipe import Recipe, recipe_of, write_recipe
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, run_extraction
+from pipelines.cli import app
 from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
 from pipelines.recipe_extraction import recipe_job
 
@@ -89,6 +91,30 @@ def test_another_encoder_is_refused_before_anything_is_done(recipe: Recipe, data
     policy = dataclasses.replace(recipe.identity, frame_policy="every-second-1")
     with pytest.raises(IdentityMismatch, match="frame_policy"):
         recipe_job(dataclasses.replace(recipe, identity=policy), data)
+
+
+def test_the_command_extracts_compares_and_asks_for_what_it_needs(
+    recipe: Recipe, data: Path, tmp_path: Path
+):
+    file, out = tmp_path / "recipe.json", tmp_path / "again"
+    write_recipe(file, recipe)
+    ask = ["extract", "--recipe", str(file), "--videos", str(data), "--out", str(out)]
+    ask += ["--workers", "0"]
+    planned = CliRunner().invoke(app, [*ask, "--dry-run"])
+    assert (planned.exit_code, out.exists()) == (0, False)
+    assert "4 of 4 clips to extract" in planned.output
+    done = CliRunner().invoke(app, ask)
+    assert done.exit_code == 0, done.output
+    assert "the same: 4 clips equal" in done.output
+    (tmp_path / "fewer").mkdir()
+    shutil.copy(data / "videos" / "short.mp4", tmp_path / "fewer")
+    fewer = [*ask[:4], str(tmp_path / "fewer"), "--out", str(tmp_path / "fewer.store"), *ask[7:]]
+    again = CliRunner().invoke(app, fewer)
+    assert again.exit_code == 1
+    assert "3 clips have no video in" in again.output
+    for words in (["demo", *ask[1:]], ask[1:5]):
+        refused = CliRunner().invoke(app, ["extract", *words])
+        assert isinstance(refused.exception, InputError)
 
 
 def test_a_reduced_variant_is_extracted_as_such(recipe: Recipe, data: Path):
