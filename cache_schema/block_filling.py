@@ -1,9 +1,8 @@
 """Filling a store block by block with features that exist already, from a file or another store."""
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +16,10 @@ Float16 = npt.NDArray[np.float16]
 ReadClip = Callable[[str, Float16, Float16], ClipOutcome]
 """Puts a clip's features into float16 [N, D] and [N, P, D], and returns its outcome."""
 
+OnClip = Callable[[int, int], None]
+"""Told how many clips are done, and of how many, after each one."""
+
 _BLOCKS_PER_COMPACTION: Final = 64
-
-
-class FillProgress(NamedTuple):
-    """How far a filling is."""
-
-    done: int
-    """Clips ended so far, failed ones included."""
-    total: int
-    """Clips to end."""
-    seconds: float
-    """Time since the begin."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Expected time to the end, None before the first clip."""
-        return self.seconds / self.done * (self.total - self.done) if self.done else None
-
-
-OnProgress = Callable[[FillProgress], None]
 
 
 def fill_blocks(
@@ -45,7 +28,7 @@ def fill_blocks(
     read: ReadClip,
     *,
     patches: int,
-    on_progress: OnProgress | None = None,
+    on_clip: OnClip | None = None,
 ) -> list[ClipOutcome]:
     """Writes clips into a store, a block in memory at a time, and folds them into its manifest.
 
@@ -56,12 +39,12 @@ def fill_blocks(
         clip_ids: clips that its ``pending`` returned.
         read: gives each clip; what it raises ends the filling.
         patches: P of the arrays handed to ``read``; for a pooled store that of before or after.
-        on_progress: called after each clip that was read.
+        on_clip: called after each clip that was read.
 
     Returns:
         The outcomes committed, in order. Clips that another process took meanwhile are left out.
     """
-    identity, begin = writer.identity, time.monotonic()
+    identity = writer.identity
     slots = min(writer.block_slots, max(len(clip_ids), 1))
     cls = np.zeros((slots, identity.frames, identity.dim), dtype=np.float16)
     patch = np.zeros((slots, identity.frames, patches, identity.dim), dtype=np.float16)
@@ -77,8 +60,8 @@ def fill_blocks(
             for row, clip_id in enumerate(taken):
                 outcomes.append(read(clip_id, cls[row], patch[row]))
                 done += 1
-                if on_progress is not None:
-                    on_progress(FillProgress(done, len(clip_ids), time.monotonic() - begin))
+                if on_clip is not None:
+                    on_clip(done, len(clip_ids))
             if claim is None:
                 continue
             # Another process that took this one for dead has ended the block; its clips are done

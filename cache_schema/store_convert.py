@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cache_schema.block_filling import Float16, OnProgress, ReadClip, fill_blocks
+from cache_schema.block_filling import Float16, OnClip, ReadClip, fill_blocks
 from cache_schema.errors import InputError, StoreAbsent
 from cache_schema.identity import FeatureIdentity
 from cache_schema.layout import StoreLayout
@@ -96,7 +96,7 @@ def convert_store(
     *,
     pool: tuple[int, int] | None = None,
     int8: bool = False,
-    on_progress: OnProgress | None = None,
+    on_clip: OnClip | None = None,
 ) -> ConversionReport:
     """Writes a smaller, lossy variant of a store's features into a store of its own.
 
@@ -108,7 +108,7 @@ def convert_store(
         target: location of the variant, which is created if absent.
         pool: rows and columns that patch grids are averaged to.
         int8: whether patches are kept as int8 with a scale per token.
-        on_progress: called after each clip.
+        on_clip: called after each clip.
 
     Raises:
         IdentityMismatch, StoreError: as ``plan_conversion``.
@@ -131,7 +131,7 @@ def convert_store(
             plan.pending,
             _reader_of(source),
             patches=source.identity.patches,
-            on_progress=on_progress,
+            on_clip=on_clip,
         )
     return ConversionReport(
         converted=len(outcomes),

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from cache_schema.block_filling import Float16, OnProgress, fill_blocks
+from cache_schema.block_filling import Float16, OnClip, fill_blocks
 from cache_schema.errors import InputError, StoreAbsent
 from cache_schema.feature_source import (
     FeatureSource,
@@ -147,7 +147,7 @@ def import_features(
     identity: FeatureIdentity,
     *,
     retry_failed: bool = False,
-    on_progress: OnProgress | None = None,
+    on_clip: OnClip | None = None,
 ) -> ImportReport:
     """Takes a source's features into a store, which is created if absent.
 
@@ -158,7 +158,7 @@ def import_features(
         location: the store.
         identity: as ``imported_identity`` gives it.
         retry_failed: whether to try clips again that failed earlier.
-        on_progress: called after each clip.
+        on_clip: called after each clip.
 
     Raises:
         InputError: too little room on the disk.
@@ -171,7 +171,7 @@ def import_features(
     reader = _ClipReader(source, identity)
     with StoreWriter(location, identity, job=f"import-{secrets.token_hex(4)}") as writer:
         outcomes = fill_blocks(
-            writer, plan.pending, reader.read, patches=identity.patches, on_progress=on_progress
+            writer, plan.pending, reader.read, patches=identity.patches, on_clip=on_clip
         )
     failures = tuple(outcome for outcome in outcomes if outcome.status is Status.FAILED)
     return ImportReport(

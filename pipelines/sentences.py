@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cache_schema import Question, SentenceTable, read_sentences, write_sentences
+from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError
-from extract.encoder_spec import EncoderSpec
+from cache_schema.identity import UNKNOWN, FeatureIdentity
+from extract.encoder_spec import EncoderSpec, identity_of
 
 
 def sentences_path(store: Path, questions: Iterable[Question]) -> Path:
@@ -53,6 +55,42 @@ def encode_sentences(spec: EncoderSpec, store: Path, questions: Iterable[Questio
     return len(texts)
 
 
+def require_same_encoder(spec: EncoderSpec, identity: FeatureIdentity) -> None:
+    """Refuse to encode questions with another encoder than made a store, as far as it tells.
+
+    Raises:
+        InputError: The weights, or the width of the features, are others.
+    """
+    spoken = identity_of(spec, frames=1)
+    told = identity.weights_sha256 != UNKNOWN
+    if told and spoken.weights_sha256 != identity.weights_sha256:
+        raise InputError(
+            f"The store's features are of weights {identity.weights_sha256[:12]}, these weights are "
+            f"{spoken.weights_sha256[:12]}; questions and clips must be encoded by one CLIP."
+        )
+    if spoken.dim != identity.dim:
+        raise InputError(
+            f"This encoder's features have width {spoken.dim}, the store's {identity.dim}; name the "
+            f"encoder that made them."
+        )
+
+
+def copy_sentences(source: Path, target: Path) -> int:
+    """Give a variant of a store the sentence features of the store that it was made of.
+
+    Returns:
+        How many files were copied; those that were there stay.
+    """
+    copied = 0
+    folder = target.with_name(f"{target.name}.sentences")
+    for file in sorted(source.with_name(f"{source.name}.sentences").glob("*.parquet")):
+        if not (folder / file.name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / file.name, file.read_bytes())
+            copied += 1
+    return copied
+
+
 def load_sentences(store: Path, questions: Iterable[Question]) -> SentenceTable:
     """The sentence features that belong to a store and a question table.
 
@@ -63,7 +101,8 @@ def load_sentences(store: Path, questions: Iterable[Question]) -> SentenceTable:
     if not path.is_file():
         raise InputError(
             f"The questions have no sentence features for the store {store}: {path} is absent. "
-            "Extraction encodes them; run it again (clips that are done are skipped)."
+            "Extraction encodes them; run it again (clips that are done are skipped). For a store "
+            "that was imported, `videodistill store sentences` does."
         )
     return read_sentences(path)
 

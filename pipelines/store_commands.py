@@ -128,31 +128,3 @@ def store_diff(
     else:
         print_difference(difference)
     raise typer.Exit(0 if difference.equal else 1)
-
-
-@store_app.command("export")
-def store_export(
-    path: Annotated[Path, typer.Argument(help="The store's folder.")],
-    target: Annotated[Path, typer.Argument(help="The HDF5 file to write; it must not exist.")],
-    layout: Annotated[
-        str, typer.Option(help="rows (HCRN's: one array and ids) or per-clip (one dataset an id).")
-    ] = "rows",
-    patches: Annotated[
-        bool, typer.Option("--patches", help="Patch features too, not CLS alone.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the size; write nothing.")
-    ] = False,
-) -> None:
-    """Write a store's features as HDF5, as other projects' loaders read them."""
-    from typing import cast
-
-    from cache_schema import open_store
-    from cache_schema.hdf5_export import ExportLayout, export_bytes, export_hdf5
-
-    store, chosen = open_store(path), cast("ExportLayout", layout)
-    size = export_bytes(store, layout=chosen, patches=patches)
-    typer.echo(f"{len(store)} clips, about {size / 1e6:.0f} MB")
-    if not dry_run:
-        export_hdf5(store, target, layout=chosen, patches=patches)
-        typer.echo(f"written to {target}")

@@ -252,12 +252,13 @@ def test_an_import_goes_on_and_does_not_repeat(tmp_path: Path) -> None:
     source = Hdf5Rows(path, "mist")
     identity = imported_identity(source, origin="x")
 
-    def stop(progress) -> None:
-        if progress.done == 18:
+    def stop(done: int, total: int) -> None:
+        assert total == 20
+        if done == 18:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_features(source, tmp_path / "store", identity, on_progress=stop)
+        import_features(source, tmp_path / "store", identity, on_clip=stop)
     plan = plan_import(source, tmp_path / "store", identity)
     assert plan.pending == tuple(clips[16:])
     report = import_features(source, tmp_path / "store", identity)

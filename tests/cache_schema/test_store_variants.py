@@ -251,13 +251,14 @@ def test_converting_again_does_what_is_missing(whole: Path, tmp_path: Path) -> N
     source, target = open_store(whole), tmp_path / "small"
     seen: list[int] = []
 
-    def stop_at_the_third(progress) -> None:
-        seen.append(progress.done)
-        if progress.done == 3:
+    def stop_at_the_third(done: int, total: int) -> None:
+        assert total == len(CLIPS) + 1
+        seen.append(done)
+        if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert_store(source, target, int8=True, on_progress=stop_at_the_third)
+        convert_store(source, target, int8=True, on_clip=stop_at_the_third)
     assert seen == [1, 2, 3]
     left = plan_conversion(source, target, int8=True)
     assert 0 < len(left.pending) < left.clips
