@@ -11,6 +11,8 @@ from cache_schema.errors import InputError
 _CHUNK_CHARACTERS: Final = 1 << 22
 _LONGEST_ENTRY: Final = 1 << 26
 """Characters of one entry; more is a file that is broken in a way that hides where an entry ends."""
+_LONGEST_TAIL: Final = 4
+"""Characters at a chunk's end that may belong to the number before them: `.`, `e+`."""
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -73,10 +75,8 @@ class _Scanner:
             raise self._error(f"a JSON {kind} begins with {opening!r}; found {_named(found)}")
         self._at += 1
         count = 0
-        while (found := self._next()) != closing or count:
+        while (found := self._next()) != closing:
             if count:
-                if found == closing:
-                    break
                 if found != ",":
                     raise self._error(
                         f"after entry {count} there is {_named(found)} instead of ',' or {closing!r}"
@@ -118,7 +118,8 @@ class _Scanner:
             except ValueError as error:
                 raise self._error(f"entry {count + 1}: {error}") from error
             else:
-                if end < len(self._window) or self._ended:
+                # A number may go on in the next chunk, as in 6 and .25.
+                if len(self._window) - end > _LONGEST_TAIL or self._ended:
                     self._at = end
                     return value
             self._extend()

@@ -1,35 +1,18 @@
-"""Data sets other than the demo: their own formats in, neutral clips and questions out."""
+"""What holds for every data set: it is known by name, says what it wants, and is refused with reasons."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from cache_schema.errors import InputError, SchemaError
-from pipelines.datasets.agqa import AGQA, REASONING
-from pipelines.datasets.custom import CUSTOM
-from pipelines.datasets.json_lines import read_rows
-from pipelines.datasets.registry import find, known, require_videos
+from cache_schema.errors import InputError
+from pipelines.datasets.dataset import Dataset
+from pipelines.datasets.description import describe, description_record
+from pipelines.datasets.extraction_cost import ENCODERS, costs, describe_costs
+from pipelines.datasets.registry import find, known, require_files, require_videos
+from pipelines.datasets.seeded_draw import drawn, train_or_val
+from pipelines.datasets.video_files import located, without_video
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples" / "annotations"
-
-AGQA_RECORD = {
-    "question": "Did they open a door before sitting?",
-    "answer": "yes",
-    "video_id": "AB12C",
-    "global": ["exists", "sequencing"],
-    "local": "-",
-    "ans_type": "binary",
-    "steps": 3,
-    "semantic": "action",
-    "structural": "verify",
-}
-
-
-def _agqa(root: Path, train: object, test: object) -> Path:
-    (root / "train_balanced.txt").write_text(json.dumps(train))
-    (root / "test_balanced.txt").write_text(json.dumps(test))
-    return root
+EVERY = list(known().values())
 
 
 def test_unknown_names_list_the_known_ones_and_the_closest():
@@ -39,144 +22,100 @@ def test_unknown_names_list_the_known_ones_and_the_closest():
         find("agqaa")
 
 
-def test_every_known_data_set_says_what_belongs_where(tmp_path):
-    for dataset in known().values():
-        assert str(tmp_path) in dataset.wanted.format(root=tmp_path)
+def test_names_are_one_each_and_fit_a_command_line():
+    assert len(known()) >= 25
+    assert all(name == name.lower() and " " not in name for name in known())
 
 
-def test_missing_videos_say_what_to_put_where(tmp_path):
-    clips = AGQA.read(_agqa(tmp_path, {"q1": AGQA_RECORD}, {"q2": AGQA_RECORD})).clips
+@pytest.mark.parametrize("dataset", EVERY, ids=lambda d: d.name)
+def test_every_data_set_says_what_belongs_where_and_what_is_there(dataset: Dataset, tmp_path):
+    text = describe(dataset, tmp_path)
+    assert str(tmp_path) in text
+    assert dataset.licence in text
+    assert dataset.offered in text
+    for file in dataset.files:
+        assert file.name in text
+        assert file.holds in text
+    required = [file for file in dataset.files if not file.optional]
+    assert text.count("ABSENT") == len(required) + 1  # the videos too
+    assert {f.name for f in dataset.missing(tmp_path)} == {f.name for f in required}
+    # One line a fact: what is too wide for a terminal is not read.
+    assert max(map(len, text.splitlines())) < 200
+    json.dumps(description_record(dataset, tmp_path))
+
+
+@pytest.mark.parametrize("dataset", EVERY, ids=lambda d: d.name)
+def test_absent_files_are_named_with_the_whole_description(dataset: Dataset, tmp_path):
+    with pytest.raises(InputError) as caught:
+        require_files(dataset, tmp_path)
+    assert describe(dataset, tmp_path) in str(caught.value)
+
+
+def test_data_sets_that_share_videos_share_the_folder_of_the_store():
+    folders = {d.name: d.folder for d in EVERY}
+    assert folders["msrvtt-qa"] == folders["msrvtt-mc"] == folders["msrvtt-retrieval"]
+    assert folders["egomcq"] == folders["egoclip"]
+    assert folders["nextqa"] == folders["nextqa-open"] == folders["intentqa"]
+
+
+@pytest.mark.parametrize("dataset", EVERY, ids=lambda d: d.name)
+def test_files_that_data_sets_of_one_folder_read_do_not_take_each_others_names(dataset: Dataset):
+    mine = {file.name for file in dataset.files}
+    for other in EVERY:
+        shared = mine & {file.name for file in other.files}
+        if other.folder == dataset.folder and other is not dataset and shared:
+            # The same file, not another of the same name.
+            holds = {f.name: f.holds for f in (*dataset.files, *other.files)}
+            assert all(
+                f.holds == holds[f.name] for f in (*dataset.files, *other.files) if f.name in shared
+            )
+
+
+def test_missing_videos_say_what_to_put_where(tmp_path, write_agqa):
+    agqa = find("agqa")
+    clips = agqa.read(write_agqa(tmp_path)).clips
     with pytest.raises(InputError, match=r"(?s)None of the 1 videos.*AB12C\.mp4.*Charades"):
-        require_videos(AGQA, clips, tmp_path)
+        require_videos(agqa, clips, tmp_path)
     clips[0].path.parent.mkdir()
     clips[0].path.touch()
-    require_videos(AGQA, clips, tmp_path)
-
-
-def test_agqa_counts_a_question_in_every_reasoning_type(tmp_path):
-    read = AGQA.read(_agqa(tmp_path, {"q1": AGQA_RECORD}, {"q2": AGQA_RECORD}))
-    assert [q.split for q in read.questions] == ["train", "test"] or read.questions[
-        0
-    ].split == "val"
-    assert {"type:exists", "type:sequencing", "ans_type:binary"} <= set(read.questions[0].tags)
-    assert len(read.clips) == 1
-
-
-def test_agqa_validation_is_about_a_tenth_of_the_videos_and_never_straddles(tmp_path):
-    train = {f"q{i}": AGQA_RECORD | {"video_id": f"V{i // 3:04d}"} for i in range(3000)}
-    read = AGQA.read(_agqa(tmp_path, train, {"t": AGQA_RECORD}))
-    by_video: dict[str, set[str]] = {}
-    for question in read.questions:
-        by_video.setdefault(question.clip_id, set()).add(question.split)
-    assert all(len(splits) == 1 for splits in by_video.values())
-    share = sum("val" in splits for splits in by_video.values()) / len(by_video)
-    assert 0.07 < share < 0.13
+    require_videos(agqa, clips, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("there", "found"),
     [
-        pytest.param({"video_id": "../../etc/passwd"}, "not a Charades id", id="path as id"),
-        pytest.param({"video_id": "YSKX3\n"}, "video_id|clip_id", id="newline in id"),
-        pytest.param({"answer": ""}, "answer", id="empty answer"),
-        pytest.param({"answer": None}, None, id="null answer becomes text, never nothing"),
+        pytest.param(["AB12C.mp4", "AB12C.webm"], "AB12C.mp4", id="the owners' ending first"),
+        pytest.param(["AB12C.webm", "AB12C.mkv"], "AB12C.mkv", id="then by a fixed order"),
+        pytest.param(["AB12C.txt"], "AB12C.mp4", id="no video"),
+        pytest.param(["ab12c.mp4"], "AB12C.mp4", id="another case is another video"),
+        pytest.param([], "AB12C.mp4", id="nothing"),
     ],
 )
-def test_agqa_refuses_what_is_not_a_record(tmp_path, change, message):
-    root = _agqa(tmp_path, {"q1": AGQA_RECORD | change}, {"q2": AGQA_RECORD})
-    if message is None:
-        assert AGQA.read(root).questions[0].answer == "None"
-    else:
-        with pytest.raises(SchemaError, match=message):
-            AGQA.read(root)
+def test_a_video_with_another_ending_is_found(tmp_path, write_agqa, there, found):
+    read = find("agqa").read(write_agqa(tmp_path))
+    (tmp_path / "videos").mkdir()
+    for name in there:
+        (tmp_path / "videos" / name).touch()
+    clips = located(read.clips)
+    assert [clip.path.name for clip in clips] == [found]
+    assert bool(without_video(clips)) == (found not in there)
 
 
-def test_agqa_missing_files_say_where_they_are_to_be_had(tmp_path):
-    with pytest.raises(InputError, match=r"(?s)train_balanced\.txt.*project page"):
-        AGQA.read(tmp_path)
+def test_the_size_of_a_store_is_the_arithmetic_of_its_identity():
+    (cost,) = [c for c in costs(9_600, frames=100) if c.encoder == "ViT-B-32"]
+    assert cost.bytes == 9_600 * 100 * 50 * 512 * 2
+    assert cost.seconds == pytest.approx(9_600 * 100 / cost.frames_per_s)
+    assert "49.2 GB" in describe_costs(9_600)[0]
+    assert {e.encoder for e in ENCODERS} >= {"ViT-B-32", "ViT-B-16", "ViT-L-14"}
 
 
-def test_agqa_reads_the_real_sample_records():
-    path = SAMPLES / "agqa_test_balanced_example.json"
-    if not path.is_file():
-        pytest.skip("the real sample annotation files are not beside the project")
-    # The published sample closes one brace too many: strict reading refuses it ...
-    with pytest.raises(ValueError, match="Extra data"):
-        json.loads(path.read_text())
-    # ... and its four records are real ones.
-    records, _ = json.JSONDecoder().raw_decode(path.read_text())
-    assert len(records) == 4
-    assert all(word in REASONING for record in records.values() for word in record["global"])
+def test_held_out_videos_are_about_the_share_asked_for_and_never_change():
+    names = [f"V{number:05d}" for number in range(5000)]
+    held = [name for name in names if train_or_val(name, 10) == "val"]
+    assert 400 < len(held) < 600
+    assert held[:3] == [n for n in names if drawn(n, 100) < 10][:3]
+    # Frozen: another answer would silently be another split.
+    assert [drawn(name, 100) for name in ("YSKX3", "video7010", "")] == FROZEN_DRAWS
 
 
-def test_custom_reads_the_documented_files(tmp_path):
-    (tmp_path / "clips.csv").write_text(
-        "clip_id,path,start_s,end_s\na,videos/a.mp4,,\nb,videos/a.mp4,1.5,3\n"
-    )
-    rows = [
-        {
-            "question_id": "1",
-            "clip_id": "a",
-            "question": "What?",
-            "answer": "dog",
-            "split": "train",
-        },
-        {
-            "question_id": "2",
-            "clip_id": "b",
-            "question": "Who?",
-            "answer": "0012",
-            "split": "test",
-            "type": "who",
-        },
-    ]
-    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    read = CUSTOM.read(tmp_path)
-    assert [(c.clip_id, c.start_s, c.end_s) for c in read.clips] == [
-        ("a", None, None),
-        ("b", 1.5, 3.0),
-    ]
-    assert [(q.answer, q.tags) for q in read.questions] == [("dog", ()), ("0012", ("type:who",))]
-
-
-def test_custom_names_every_problem_at_once(tmp_path):
-    (tmp_path / "clips.csv").write_text("clip_id,path,start_s,end_s\na,a.mp4,,\n")
-    rows = [
-        {
-            "question_id": "1",
-            "clip_id": "zz",
-            "question": "What?",
-            "answer": "dog",
-            "split": "train",
-        },
-        {"question_id": "2", "clip_id": "a", "question": "Who?", "answer": "cat", "split": "dev"},
-    ]
-    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(SchemaError) as caught:
-        CUSTOM.read(tmp_path)
-    assert "'zz' is not in clips.csv" in str(caught.value)
-    assert "split" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param(b'{"a": "x"}\n{"a": ', "line 2.*not JSON", id="cut off"),
-        pytest.param(b'{"b": 1}', "line 1.*lacks 'a'", id="missing key"),
-        pytest.param(b'{"a": 3}', "line 1.*'a' is int, not str", id="wrong type"),
-        pytest.param(b"[1]", "line 1.*is list", id="no object"),
-        pytest.param(b"[" * 100_000, "line 1.*not JSON", id="too deep"),
-        pytest.param('{"a": "x"}'.encode("utf-16"), "UTF-8", id="another encoding"),
-    ],
-)
-def test_broken_lines_are_named(tmp_path, content, message):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(content)
-    with pytest.raises((SchemaError, InputError), match=message):
-        list(read_rows(path, {"a": str}))
-
-
-def test_byte_order_mark_line_ends_and_blank_lines_are_accepted(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"a": "x"}\r\n\r\n{"a": "y\xe2\x80\xa8z"}\r\n')
-    assert [row["a"] for row in read_rows(path, {"a": str})] == ["x", "y\u2028z"]
+FROZEN_DRAWS = [13, 68, 79]
