@@ -388,6 +388,7 @@ def _absolute(spec: EncoderSpec) -> EncoderSpec:
         spec,
         weights=spec.weights and spec.weights.absolute(),
         model_config=spec.model_config and spec.model_config.absolute(),
+        tokenizer=spec.tokenizer and spec.tokenizer.absolute(),
     )
 
 

@@ -106,7 +106,9 @@ def read_architecture(model: str, config: Path | None = None) -> ModelArchitectu
     preprocess_cfg = document.get("preprocess_cfg", {})
     if not isinstance(model_cfg, dict) or not model_cfg.keys() >= _MODEL_KEYS:
         raise InputError(f"The model configuration {path} lacks {sorted(_MODEL_KEYS)}")
-    return _understood(str(path), model_cfg, cast("dict[str, object]", preprocess_cfg))
+    return _understood(
+        model if config is None else str(path), model_cfg, cast("dict[str, object]", preprocess_cfg)
+    )
 
 
 def is_built_in(model: str) -> bool:
@@ -213,7 +215,7 @@ def _timm_tower(
     # As open_clip's defaults; null in a file is an empty word.
     pool, projection = vision.get("timm_pool", "avg"), vision.get("timm_proj", "linear")
     try:
-        shape = trunk_shape(name, str(pool or ""), str(projection or ""), embed_dim)
+        shape = trunk_shape(name, str(pool or ""), str(projection or ""))
     except InputError as error:
         raise InputError(f"{where} describes a timm tower: {error}. {SUPPORTED}") from error
     image_size = _whole(vision.get("image_size", 224))

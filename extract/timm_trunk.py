@@ -1,6 +1,7 @@
 """Shape of a timm trunk, measured on a model without memory: its name alone does not tell it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, cast
@@ -39,7 +40,7 @@ class TrunkShape:
 
 
 @lru_cache(maxsize=256)
-def trunk_shape(name: str, pool: str, projection: str, embed_dim: int) -> TrunkShape:
+def trunk_shape(name: str, pool: str, projection: str) -> TrunkShape:
     """Builds a trunk as ``open_clip.timm_model.TimmModel`` does, on torch's meta device.
 
     Args:
@@ -47,24 +48,20 @@ def trunk_shape(name: str, pool: str, projection: str, embed_dim: int) -> TrunkS
         pool: ``timm_pool`` of open_clip's configuration; empty for the trunk's own.
         projection: ``timm_proj``: ``none`` for no projection, ``linear`` or ``mlp`` for one that
             open_clip adds, empty for the trunk's classifier.
-        embed_dim: width of the space shared with text.
 
     Raises:
         InputError: no such trunk, or one without a grid of patch tokens.
     """
     if _NAME.fullmatch(name) is None or not timm.is_model(name):
         raise InputError(f"timm {timm.__version__} has no trunk {name!r}")
-    added = projection in {"linear", "mlp"}
-    classes = 0 if projection == "none" else embed_dim
     with torch.device("meta"):
-        if added:
+        if projection in {"linear", "mlp"}:
             trunk = timm.create_model(name, pretrained=False)
             # Without the keyword, the trunk keeps its own pooling.
-            trunk.reset_classifier(0, **({"global_pool": pool} if pool else {}))
+            reset = cast("Callable[..., None]", trunk.reset_classifier)
+            reset(0, **({"global_pool": pool} if pool else {}))
         else:
-            trunk = timm.create_model(
-                name, pretrained=False, num_classes=classes, global_pool=pool
-            )
+            trunk = timm.create_model(name, pretrained=False, num_classes=0, global_pool=pool)
     if not isinstance(trunk, _WITH_GRID):
         raise InputError(f"{name} ({type(trunk).__name__}) has no grid of patch tokens")
     pooled = _POOLS.get(trunk.global_pool)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cache_schema.errors import VideoDistillError
 from pipelines.data_commands import data_app
+from pipelines.encoder_commands import encoders_app
 from pipelines.store_commands import store_app
 from pipelines.store_exchange_commands import exchange_app
 from pipelines.store_sharing_commands import sharing_app
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
+app.add_typer(encoders_app, name="encoders")
 store_app.add_typer(sharing_app)
 store_app.add_typer(exchange_app)
 
@@ -120,6 +122,27 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="Arithmetic of the vision tower: fp32, bf16 or fp16.")
     ] = "fp32",
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            help="Which published weights the file holds (`encoders info MODEL` lists them), or own."
+        ),
+    ] = None,
+    token_space: Annotated[
+        str,
+        typer.Option(help="joint: projected, as wide as a sentence; trunk: the tower's width."),
+    ] = "joint",  # noqa: S107 -- no password
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the text tower's tokenizer, where it is not CLIP's (SigLIP).",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    compile_tower: Annotated[
+        bool, typer.Option("--compile", help="Fuse the vision tower with torch.compile.")
+    ] = False,
     frames: Annotated[int, typer.Option(min=1, help="N, frames cached per clip.")] = 100,
     workers: Annotated[
         int | None,
@@ -192,7 +215,17 @@ def extract(
     if space.dataset.folder == "demo" and not dry_run:
         steps.make_data(space, typer.echo)
     annotations = steps.annotations_with_videos(space)
-    spec = encoder_spec(space.dataset, model, weights, model_config, precision)
+    spec = encoder_spec(
+        space.dataset,
+        model,
+        weights,
+        model_config,
+        precision,
+        tag=tag,
+        token_space=token_space,
+        tokenizer=tokenizer,
+        compile_tower=compile_tower,
+    )
     if dry_run:
         planned = steps.describe_plan(
             space, annotations, spec, frames, retry_failed=retry_failed, pool=grid, int8=int8
@@ -224,6 +257,13 @@ def train(
     preset: Preset = None,
     overrides: Set = None,
     data_root: DataRoot = None,
+    allow_unknown_identity: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unknown-identity",
+            help="Train on an imported store that does not know all of its features' origin.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs' full configurations; train nothing.")
     ] = False,
@@ -234,7 +274,11 @@ def train(
     """
     from pipelines import steps
 
-    experiment = _experiment(dataset, seed, home, store, preset, overrides, data_root)
+    # An option of the run: its folder then tells that this was accepted.
+    accepted = ["allow_unknown_identity=true"] if allow_unknown_identity else []
+    experiment = _experiment(
+        dataset, seed, home, store, preset, [*(overrides or []), *accepted], data_root
+    )
     if dry_run:
         for name, config in experiment.runs.items():
             experiment.say(f"{name}: {config.to_dict()}")

@@ -16,6 +16,11 @@ def encoder_spec(
     weights: Path | None = None,
     config: Path | None = None,
     precision: str = "fp32",
+    *,
+    tag: str | None = None,
+    token_space: str = "joint",  # noqa: S107 -- no password
+    tokenizer: Path | None = None,
+    compile_tower: bool = False,
 ) -> EncoderSpec:
     """The encoder for a data set.
 
@@ -25,14 +30,29 @@ def encoder_spec(
         weights: Local file of its weights.
         config: JSON of a model that open_clip does not know by name.
         precision: `fp32`, `bf16` or `fp16`.
+        tag: open_clip's name of the weights, or `own`.
+        token_space: `joint` or `trunk`.
+        tokenizer: Folder of the text tower's tokenizer, where it is not CLIP's.
+        compile_tower: Whether torch.compile fuses the vision tower.
 
     Raises:
         InputError: No encoder was named and the data set has none of its own.
     """
     if precision not in {"fp32", "bf16", "fp16"}:
         raise InputError(f"--precision is {precision!r}; it can be fp32, bf16 or fp16.")
+    if token_space not in {"joint", "trunk"}:
+        raise InputError(f"--token-space is {token_space!r}; it can be joint or trunk.")
     if model is not None and weights is not None:
-        return EncoderSpec(model=model, weights=weights, model_config=config, precision=precision)  # type: ignore[arg-type]
+        return EncoderSpec(
+            model=model,
+            weights=weights,
+            model_config=config,
+            precision=precision,  # type: ignore[arg-type]
+            pretrained_tag=tag,
+            token_space=token_space,  # type: ignore[arg-type]
+            tokenizer=tokenizer,
+            compile=compile_tower,
+        )
     if model is not None or weights is not None or dataset.folder != "demo":
         raise InputError(
             f"Name an encoder for {dataset.name!r}: --model ViT-B-16 --weights FILE, where FILE holds "
@@ -43,6 +63,8 @@ def encoder_spec(
         weights=WEIGHTS_PATH,
         model_config=CONFIG_PATH,
         precision=precision,  # type: ignore[arg-type]
+        token_space=token_space,  # type: ignore[arg-type]
+        compile=compile_tower,
     )
 
 

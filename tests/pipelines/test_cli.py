@@ -18,10 +18,16 @@ from pipelines.datasets.demo.generate import generate
 SURFACE = {
     "extract": {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
+        "--tag", "--token-space", "--tokenizer", "--compile",
         "--workers", "--backend", "--scheduler", "--retry-failed", "--dry-run",
         "--pool", "--int8", "--recipe", "--videos", "--out",
     },
-    "train": {"--seed", "--home", "--data-root", "--store", "--preset", "--set", "--dry-run"},
+    "encoders ls": {"--unsupported", "--frames", "--json"},
+    "encoders info": {"--frames", "--json"},
+    "train": {
+        "--seed", "--home", "--data-root", "--store", "--preset", "--set",
+        "--allow-unknown-identity", "--dry-run",
+    },
     "evaluate": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
     "report": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
     "demo": {"--seed", "--home"},
