@@ -1,11 +1,9 @@
 """What copying clips into a store would do: which, from where, how large, and what speaks against it."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Final
 
 from cache_schema.errors import IdentityMismatch, InputError, StoreAbsent, StoreError
@@ -15,9 +13,9 @@ from cache_schema.feature_equality import (
     clip_records,
     differing_features,
 )
+from cache_schema.free_space import bytes_free
 from cache_schema.layout import StoreLayout
 from cache_schema.reader import FeatureStore, open_store
-from cache_schema.storage import is_url
 from cache_schema.store_root import read_root
 from cache_schema.writer import StoreWriter
 
@@ -146,7 +144,7 @@ def plan_copy(
         missing=tuple(clip for clip in wanted if clip not in known),
         conflicts=tuple(_conflicts({clip: chosen[clip] for clip in ok}, stores, records)),
         bytes_needed=len(pending.intersection(ok)) * layout.clip_bytes,
-        bytes_free=_free_bytes(target),
+        bytes_free=bytes_free(target),
     )
 
 
@@ -198,12 +196,3 @@ def _conflicts(
         for clip_id, array in differing.items():
             places = pair[0].location, pair[1].location
             yield ClipConflict(clip_id=clip_id, stores=places, array=array)
-
-
-def _free_bytes(target: str | PathLike[str]) -> int | None:
-    if is_url(target):
-        return None
-    folder = Path(target).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -1,6 +1,7 @@
 """Whether two stores hold the same bytes of a clip: told by digests where possible, else by reading."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -43,8 +44,8 @@ def differing_features(
 ) -> dict[str, ArrayName]:
     """Finds the clips of which two stores hold different bytes.
 
-    Patches are compared by their digests. CLS features share a shard with those of other clips; they
-    are read where the two shards differ.
+    Patches are compared by their digests. CLS features, and the scales of int8 patches, share a shard
+    with those of other clips; they are read where the two shards may differ.
 
     Args:
         stores: two stores with features of one shape.
@@ -59,21 +60,27 @@ def differing_features(
     """
     found: dict[str, ArrayName] = {}
     unsure = []
+    # The digest of int8 patches does not cover their scales.
+    quantised = any(store.identity.quantised != "none" for store in stores)
     for clip_id in clip_ids:
         one, other = (record[clip_id] for record in records)
         if one.patch_digest != other.patch_digest:
             found[clip_id] = "patch"
-        elif (one.cls_digest, one.slot) != (other.cls_digest, other.slot):
+        elif quantised or (one.cls_digest, one.slot) != (other.cls_digest, other.slot):
             unsure.append(clip_id)
-    return found | dict.fromkeys(_differing_cls(stores, unsure), "cls")
+    for start in range(0, len(unsure), _CLS_CLIPS_AT_ONCE):
+        found |= _differing_in_blocks(stores, unsure[start : start + _CLS_CLIPS_AT_ONCE])
+    return found
 
 
-def _differing_cls(
+def _differing_in_blocks(
     stores: tuple[FeatureStore, FeatureStore], clip_ids: Sequence[str]
-) -> Iterator[str]:
-    for start in range(0, len(clip_ids), _CLS_CLIPS_AT_ONCE):
-        part = clip_ids[start : start + _CLS_CLIPS_AT_ONCE]
-        # As integers: a difference is one of bytes, also between 0.0 and -0.0.
-        one, other = (store.read_cls(part).view(np.uint16) for store in stores)
-        differs = (one != other).any(axis=(1, 2))
-        yield from (clip_id for clip_id, wrong in zip(part, differs, strict=True) if wrong)
+) -> dict[str, ArrayName]:
+    """Compares what shares a shard with other clips: CLS features, and the scales of int8 patches."""
+    # As integers: a difference is one of bytes, also between 0.0 and -0.0.
+    one, other = (store.read_cls(clip_ids).view(np.uint16) for store in stores)
+    cls = (one != other).any(axis=(1, 2))
+    one, other = (store.read_patch_scales(clip_ids).view(np.uint32) for store in stores)
+    scales = (one != other).any(axis=(1, 2))
+    differing: dict[str, ArrayName] = dict.fromkeys(compress(clip_ids, cls), "cls")
+    return differing | dict.fromkeys(compress(clip_ids, scales), "patch")

@@ -55,7 +55,7 @@ class PatchFiles:
             part = slice(first, first + group)
             values = np.empty((len(places[part]), out.shape[1], row_bytes), dtype=np.uint8)
             self._read_values(places[part], frames[part], values, clip_ids[part])
-            scales = self._read_scales(places[part], clip_ids[part])
+            scales = self.read_scales(places[part], clip_ids[part])
             tokens = values.view(np.int8).reshape(-1, *out.shape[1:])
             for row, wanted in enumerate(frames[part]):
                 scale = scales[row]
@@ -73,10 +73,18 @@ class PatchFiles:
         files = [self._layout.patch_file(*place) for place in places]
         self._values.read_all(list(map(ShardRead, files, places, frames, out, clip_ids)))
 
-    def _read_scales(
+    def read_scales(
         self, places: Sequence[Address], clip_ids: Sequence[str]
     ) -> npt.NDArray[np.float32]:
-        """Returns the scales of all frames of clips, float32 [B, N, P]: a chunk each, few bytes."""
+        """Returns the scales of all frames of clips, float32 [B, N, P]: a chunk each, few bytes.
+
+        Args:
+            places: segment and slot of each of B clips of a store with int8 patches.
+            clip_ids: the clips, to be named in errors.
+
+        Raises:
+            CorruptStore: a file is missing, short or fails its checksum.
+        """
         layout = self._layout
         content = np.empty((len(places), 1, layout.scale_shard.chunk_bytes), dtype=np.uint8)
         reads = []

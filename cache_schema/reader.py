@@ -226,6 +226,22 @@ class FeatureStore:
         self._patch.read(places, chosen, out, clip_ids)
         return out
 
+    def read_patch_scales(self, clip_ids: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Reads the scales that the int8 patches of some clips are multiplied with.
+
+        Args:
+            clip_ids: B clips, in any order.
+
+        Returns:
+            float32 [B, N, P]; P is 0 in a store whose patches are not int8.
+
+        Raises:
+            ClipMissing, CorruptStore: as ``read_patches``.
+        """
+        if not self._root.layout.quantised:
+            return np.empty((len(clip_ids), self.identity.frames, 0), dtype=np.float32)
+        return self._patch.read_scales(self._places_of(clip_ids), clip_ids)
+
     def _places_of(self, clip_ids: Sequence[str]) -> list[tuple[int, int]]:
         """Returns segment and slot of clips, which are looked up only once."""
         known = self._places

@@ -1,15 +1,13 @@
 """What a job would do, and whether the disk has room for it, before anything is started."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from cache_schema import Clip, FeatureIdentity, InputError, StoreAbsent, StoreWriter
+from cache_schema.free_space import bytes_free
 from cache_schema.layout import StoreLayout
-from cache_schema.storage import is_url
 
 _KEPT_FREE: Final = 64 << 20
 
@@ -81,22 +79,13 @@ def plan_of(
         pending=tuple(pending),
         retried=frozenset(pending) - fresh,
         bytes_needed=len(pending) * bytes_per_clip(identity),
-        bytes_free=_bytes_free(location),
+        bytes_free=bytes_free(location),
     )
 
 
 def bytes_per_clip(identity: FeatureIdentity) -> int:
     """Returns the bytes of one clip's CLS and patch features, checksums and index included."""
     return StoreLayout.of(identity, block_slots=1, segment_slots=1).clip_bytes
-
-
-def _bytes_free(location: str | os.PathLike[str]) -> int | None:
-    if is_url(location):
-        return None
-    path = Path(location)
-    while not path.exists():
-        path = path.absolute().parent
-    return shutil.disk_usage(path).free
 
 
 def _shown(size: int) -> str:

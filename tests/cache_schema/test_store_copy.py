@@ -19,6 +19,7 @@ from cache_schema import (
     verify_store,
 )
 from cache_schema.copy_plan import plan_copy
+from cache_schema.store_convert import convert_store
 from cache_schema.store_copy import copy_clips
 from cache_schema.store_difference import compare_stores
 
@@ -141,6 +142,43 @@ def test_no_source_and_no_room_are_refused(filled, tmp_path, monkeypatch):
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.parametrize("options", [{"int8": True}, {"pool": (1, 1)}], ids=["int8", "pooled"])
+def test_a_copy_of_a_reduced_variant_is_the_same_byte_for_byte(
+    tmp_path, make_identity, write_clips_of: Write, options
+):
+    source = _store(tmp_path / "s", make_identity(patches=4), write_clips_of, list("abcde"))
+    convert_store(open_store(source), tmp_path / "small", **options)
+    small = open_store(tmp_path / "small")
+    assert copy_clips([small], tmp_path / "copy").complete
+    shards = [path.relative_to(tmp_path / "small") for path in (tmp_path / "small").rglob("c.*")]
+    assert len(shards) == 5 + 2 * (2 if "int8" in options else 1)
+    for shard in shards:
+        assert (tmp_path / "copy" / shard).read_bytes() == (tmp_path / "small" / shard).read_bytes()
+    assert compare_stores(small, open_store(tmp_path / "copy")).equal
+    assert open_store(tmp_path / "copy").outcome("a") == small.outcome("a")
+
+
+def test_int8_patches_with_other_scales_are_other_features(
+    tmp_path, identity, features, ok_outcome
+):
+    """Twice the features are the same int8 values: their digests cannot tell."""
+    small = identity.reduced(int8=True)
+    stores = []
+    for number, factor in enumerate((1, 2)):
+        create_store(tmp_path / str(number), small, block_slots=4, segment_slots=8)
+        with StoreWriter(tmp_path / str(number), small) as writer:
+            claim = writer.claim(["a"])
+            cls, patch = features("a", identity)
+            patch = patch * np.float16(factor)
+            writer.write_block(claim, [ok_outcome("a")], cls[None], patch[None])
+            writer.compact()
+        stores.append(open_store(tmp_path / str(number)))
+    digests = {store.manifest(["patch_digest"])[0][0].as_py() for store in stores}
+    assert len(digests) == 1
+    (conflict,) = plan_copy(stores, tmp_path / "merged").conflicts
+    assert conflict.array == "patch"
+
+
 def _flip(file: Path, at: int) -> None:
     content = bytearray(file.read_bytes())
     content[at] ^= 1
@@ -172,6 +210,7 @@ def test_a_shard_of_another_clip_is_not_copied(filled, tmp_path):
 _COPY = """
 import sys
 from cache_schema import open_store
+from cache_schema.store_convert import convert_store
 from cache_schema.store_copy import copy_clips
 print("begin", flush=True)
 copy_clips([open_store(sys.argv[1])], sys.argv[2], on_clip=lambda done, total: print(done, flush=True))
