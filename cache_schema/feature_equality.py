@@ -5,6 +5,7 @@ from itertools import compress
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cache_schema.outcome import Status
 from cache_schema.reader import FeatureStore
@@ -77,10 +78,15 @@ def _differing_in_blocks(
     stores: tuple[FeatureStore, FeatureStore], clip_ids: Sequence[str]
 ) -> dict[str, ArrayName]:
     """Compares what shares a shard with other clips: CLS features, and the scales of int8 patches."""
-    # As integers: a difference is one of bytes, also between 0.0 and -0.0.
-    one, other = (store.read_cls(clip_ids).view(np.uint16) for store in stores)
-    cls = (one != other).any(axis=(1, 2))
-    one, other = (store.read_patch_scales(clip_ids).view(np.uint32) for store in stores)
-    scales = (one != other).any(axis=(1, 2))
+    cls = _other_rows(*(store.read_cls(clip_ids) for store in stores))
+    scales = _other_rows(*(store.read_patch_scales(clip_ids) for store in stores))
     differing: dict[str, ArrayName] = dict.fromkeys(compress(clip_ids, cls), "cls")
     return differing | dict.fromkeys(compress(clip_ids, scales), "patch")
+
+
+def _other_rows(
+    one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]
+) -> npt.NDArray[np.bool_]:
+    # As bytes: 0.0 and -0.0 are different ones.
+    differs: npt.NDArray[np.bool_] = one.view(np.uint8) != other.view(np.uint8)
+    return differs.any(axis=(1, 2))
