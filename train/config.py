@@ -250,6 +250,8 @@ class TrainConfig(_Strict):
     """Batches that the reading thread may be ahead."""
     statistics_clips: int = 256
     """Training clips that the standardisation is computed from, at most."""
+    allow_unknown_identity: bool = False
+    """Train on an imported store of which nobody told all that changes a feature."""
 
     def __post_init__(self) -> None:
         self._check_types()

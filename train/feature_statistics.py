@@ -33,9 +33,13 @@ class _Moments:
         self.squares_D += np.square(rows).sum(0)
 
     def mean(self) -> torch.Tensor:
+        if not self.count:  # a store of one vector a frame has no patches
+            return torch.zeros(len(self.sum_D))
         return torch.from_numpy(self.sum_D / self.count)
 
     def std(self) -> torch.Tensor:
+        if not self.count:
+            return torch.ones(len(self.sum_D))
         variance_D = self.squares_D / self.count - np.square(self.sum_D / self.count)
         return torch.from_numpy(np.sqrt(variance_D.clip(0)).clip(_SMALLEST_DEVIATION))
 

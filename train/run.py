@@ -23,6 +23,7 @@ from train.methods import build_model, reads_patches, sizes_of
 from train.progress import ProgressCallback
 from train.question_set import QuestionSet
 from train.run_state import find_state
+from train.usable_features import require_usable
 from train.vocabulary import Vocabulary
 
 
@@ -68,11 +69,13 @@ def train_run(
         on_step: called after every step, for a progress display.
 
     Raises:
-        InputError: no questions in `train` or `val`, or `run_dir` holds another run.
+        InputError: no questions in `train` or `val`, `run_dir` holds another run, or the features
+            are such that this run cannot use them.
         IdentityMismatch: the run to go on with was trained on other features.
         ClipMissing: the store lacks clips that are asked about.
         TrainingDiverged: the loss is no longer a number.
     """
+    require_usable(config, store.identity, sentences)
     training = [question for question in questions if question.split == "train"]
     vocabulary = Vocabulary.from_answers(
         (question.answer for question in training), config.vocabulary_limit

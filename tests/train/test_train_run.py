@@ -293,7 +293,9 @@ def test_other_features_do_not_go_on_with_the_run(
     small_needle, short_config, tmp_path, make_identity
 ):
     train(small_needle, short_config, tmp_path)
-    small_needle.store.identity = make_identity("other weights")
+    other = make_identity("other weights")
+    small_needle.store.identity = other
+    small_needle.sentences = replace(small_needle.sentences, weights_sha256=other.weights_sha256)
     for act in (lambda: train(small_needle, short_config, tmp_path),
                 lambda: evaluate(small_needle, tmp_path)):  # fmt: skip
         with pytest.raises(IdentityMismatch, match="weights_sha256"):
