@@ -1,6 +1,7 @@
 """Folding commits into the next version of the manifest, at a cost that depends on the new rows."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -15,7 +16,9 @@ from cache_schema.manifest_version import (
     base_version,
     point_current,
     publish_version,
+    version_numbers,
 )
+from cache_schema.part_entry import index_key, parquet_key
 from cache_schema.part_merge import merge_from, merge_parts
 from cache_schema.part_writer import NewPart, PartWriter
 from cache_schema.store_root import StoreRoot
@@ -45,8 +48,48 @@ def fold_commits(root: StoreRoot) -> int:
         _fold_some(root, base, addresses)
 
 
+def fold_anew(root: StoreRoot) -> int:
+    """Makes the next version from all commits, as if none were folded yet; returns its number.
+
+    For a manifest that is damaged: nothing of it is read but the numbers of its versions. Readers see
+    one new version, whole. Other compactors may work at the same time.
+
+    Raises:
+        CorruptStore: a commit is damaged.
+    """
+    while True:
+        newest = max(version_numbers(root.storage), default=0)
+        version, made = ManifestVersion(number=newest), list[str]()
+        while addresses := unfolded_blocks(root, version.blocks):
+            version, part = _next_version(root, version, addresses)
+            version = replace(version, number=newest)
+            if part is not None:
+                part.store(root.storage)
+                made.append(part.entry.name)
+        published = publish_version(root, replace(version, number=newest + 1))
+        kept = {part.name for part in version.parts} if published else set()
+        for name in set(made) - kept:
+            for key in (parquet_key(name), index_key(name)):
+                root.storage.delete(key)
+        if published:
+            return newest + 1
+
+
 def _fold_some(root: StoreRoot, base: ManifestVersion, addresses: Sequence[int]) -> None:
     """Makes the version after ``base`` from as many commits as one fold takes."""
+    version, part = _next_version(root, base, addresses)
+    if part is not None:
+        part.store(root.storage)
+    if not publish_version(root, version) and part is not None:
+        # Another compactor was first. The part is in no version, and its name is used by no one else.
+        for key in part.entry.keys:
+            root.storage.delete(key)
+
+
+def _next_version(
+    root: StoreRoot, base: ManifestVersion, addresses: Sequence[int]
+) -> tuple[ManifestVersion, NewPart | None]:
+    """Returns the version after ``base``, and its part that is not stored yet."""
     index = ManifestIndex(root.storage, base.parts, root.layout.block_slots)
     taken: list[int] = []
     entries: list[Row] = []
@@ -57,8 +100,6 @@ def _fold_some(root: StoreRoot, base: ManifestVersion, addresses: Sequence[int])
     segment_blocks = root.layout.segment_blocks
     rows, clips, ok = _winners(segment_blocks, entries, found.standings(segment_blocks))
     part, kept = _new_part(index, rows)
-    if part is not None:
-        part.store(root.storage)
     version = ManifestVersion(
         number=base.number + 1,
         blocks=base.blocks.union(taken),
@@ -66,10 +107,7 @@ def _fold_some(root: StoreRoot, base: ManifestVersion, addresses: Sequence[int])
         ok=base.ok + ok,
         parts=(*base.parts[:kept], *([part.entry] if part else [])),
     )
-    if not publish_version(root, version) and part is not None:
-        # Another compactor was first. The part is in no version, and its name is used by no one else.
-        for key in part.entry.keys:
-            root.storage.delete(key)
+    return version, part
 
 
 def _commits(root: StoreRoot, addresses: Sequence[int]) -> Iterator[tuple[int, BlockCommit]]:

@@ -103,15 +103,14 @@ def read_version(root: StoreRoot, number: int | None = None) -> ManifestVersion:
         StoreOlder: as ``newest_version``.
     """
     storage = root.storage
+    if number is None:
+        number = newest_version(storage)
     if number == 0:
         return ManifestVersion(number=0)
-    newest = newest_version(storage)
-    if number is None:
-        return read_version(root, newest)
     try:
         content = storage.read(record_key(number))
     except FileNotFoundError:
-        known = version_numbers(storage)
+        newest, known = newest_version(storage), version_numbers(storage)
         there = f"0 to {newest}" if known == list(range(1, newest + 1)) else f"0 and {known}"
         raise InputError(
             f"The store {storage.location} has no manifest version {number}; it has {there}."

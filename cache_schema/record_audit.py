@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from cache_schema.block_claim import record_name, unseal_claim
 from cache_schema.block_commit import BlockCommit
-from cache_schema.errors import CorruptStore
+from cache_schema.block_runs import BlockRuns
+from cache_schema.errors import CorruptStore, InputError
 from cache_schema.layout import ATTRIBUTE_KEY, CLAIMS
-from cache_schema.manifest_version import root_copy
-from cache_schema.pins import PINS, read_pin
+from cache_schema.manifest_version import read_version, root_copy
+from cache_schema.pins import PINS, Pin, read_pin
 from cache_schema.store_root import StoreRoot
 from cache_schema.zarr_metadata import ROOT_KEY, group_problems, segment_problems
 
@@ -87,14 +89,46 @@ def pin_flaws(root: StoreRoot) -> Iterator[RecordFlaw]:
             yield RecordFlaw("error", "pin", f"{PINS}/{name}", str(error))
 
 
-def replaced_clips(commits: Mapping[Block, BlockCommit]) -> dict[str, Block]:
-    """Returns for every clip that was replaced the highest block that did so.
+class Replacements:
+    """Which entries of commits no reader asks for any more, because later blocks replace them.
 
-    What lower blocks say of the clip counts no more, and their files for it may be gone.
+    Args:
+        root: the store.
+        commits: all its commits.
     """
-    return {
-        clip.outcome.clip_id: place
-        for place, commit in sorted(commits.items())
-        if commit.replaces
-        for clip in commit.clips
-    }
+
+    def __init__(self, root: StoreRoot, commits: Mapping[Block, BlockCommit]) -> None:
+        self._blocks = root.layout.segment_blocks
+        self._by_clip: dict[str, list[int]] = {}
+        for place, commit in sorted(commits.items()):
+            if commit.replaces:
+                for clip in commit.clips:
+                    self._by_clip.setdefault(clip.outcome.clip_id, []).append(self._address(place))
+        self._pinned: list[BlockRuns] = []
+        for pin in _sound_pins(root) if self._by_clip else ():
+            with suppress(CorruptStore, InputError):
+                self._pinned.append(read_version(root, pin.version).blocks)
+
+    def replaced(self, place: Block, clip_id: str) -> bool:
+        """Tells whether a later block than this one replaces what it says of a clip."""
+        return any(later > self._address(place) for later in self._by_clip.get(clip_id, ()))
+
+    def pinned(self, place: Block, clip_id: str) -> bool:
+        """Tells whether a pinned version shows what this block says of a clip that is replaced."""
+        address = self._address(place)
+        return any(
+            address in blocks
+            and not any(
+                later > address and later in blocks for later in self._by_clip.get(clip_id, ())
+            )
+            for blocks in self._pinned
+        )
+
+    def _address(self, place: Block) -> int:
+        return place[0] * self._blocks + place[1]
+
+
+def _sound_pins(root: StoreRoot) -> Iterator[Pin]:
+    for name in root.storage.names(PINS):
+        with suppress(CorruptStore):
+            yield read_pin(root.storage, name.removesuffix(".json"))

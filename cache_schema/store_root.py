@@ -49,6 +49,8 @@ _RULES: Final[Mapping[str, Rule]] = {
     "segment_slots": field_rules.integer(least=1),
     "created": field_rules.text(),
 }
+ROOT_FIELDS: Final = tuple(_RULES)
+"""What the root says, in the order in which it says it."""
 _READER_FEATURES: Final = {"imported", "int8-token", "pooled"}
 """What this version can read beyond the first one."""
 _UPGRADE: Final = "Upgrade videodistill-cache to use it; it was not touched."

@@ -17,9 +17,9 @@ from cache_schema.manifest_audit import manifest_flaws, total_flaws
 from cache_schema.manifest_row import row_outcome
 from cache_schema.manifest_version import CURRENT_KEY
 from cache_schema.record_audit import (
+    Replacements,
     claim_flaws,
     pin_flaws,
-    replaced_clips,
     root_flaws,
     segment_flaws,
 )
@@ -77,10 +77,10 @@ def verify_store(
     findings.extend(_record_findings(root, commits, files))
     findings.extend(_manifest_findings(root, commits))
     done, total = 0, sum(len(commit.clips) for commit in commits.values())
-    replaced = replaced_clips(commits)
+    replacements = Replacements(root, commits)
     for commit in commits.values():
         flaws = block_flaws(root, commit, quick=quick)
-        findings.extend(_block_findings(commit, flaws, replaced))
+        findings.extend(_block_findings(commit, flaws, replacements))
         done += len(commit.clips)
         if on_clip is not None:
             on_clip(done, total)
@@ -122,14 +122,18 @@ def _record_findings(
 
 
 def _block_findings(
-    commit: BlockCommit, flaws: Iterable[PlacedFlaw], replaced: Mapping[str, Block]
+    commit: BlockCommit, flaws: Iterable[PlacedFlaw], replacements: Replacements
 ) -> Iterator[Finding]:
-    """What is wrong with files that no reader of the newest version asks for is told as a notice."""
+    """What is wrong with files that no version asks for that is kept is told as a notice."""
     place = (commit.segment, commit.block)
     gone = {
         clip.outcome.clip_id
         for clip in commit.clips
-        if clip.slot == NO_SLOT or replaced.get(clip.outcome.clip_id, place) > place
+        if clip.slot == NO_SLOT
+        or (
+            replacements.replaced(place, clip.outcome.clip_id)
+            and not replacements.pinned(place, clip.outcome.clip_id)
+        )
     }
     all_gone = len(gone) == len(commit.clips)
     for flaw, file, clip_id in flaws:
