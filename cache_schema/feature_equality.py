@@ -88,5 +88,6 @@ def _other_rows(
     one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.bool_]:
     # As bytes: 0.0 and -0.0 are different ones.
-    differs: npt.NDArray[np.bool_] = one.view(np.uint8) != other.view(np.uint8)
-    return differs.any(axis=(1, 2))
+    other_bytes = one.view(np.uint8) != other.view(np.uint8)
+    rows: npt.NDArray[np.bool_] = other_bytes.any(axis=(1, 2))
+    return rows

@@ -79,6 +79,12 @@ def _readme(info: StoreInfo, version: ManifestVersion, licence: str | None) -> I
     yield f"- Size: {info.bytes} bytes in {info.files} files"
     yield f"- Clips with features: {info.clips}; of fewer than {identity.frames} different frames: {info.short_clips}"
     yield f"- Clips that failed in extraction: {info.failed}"
+    if info.loss is not None:
+        yield (
+            f"- Loss of this variant ({_text(identity.variant)}): mean cosine "
+            f"{info.loss.mean_cosine:.6f}, least {info.loss.min_cosine:.6f}, largest difference "
+            f"{info.loss.max_abs:.3g}"
+        )
     yield ""
     yield "## How it was made"
     yield ""

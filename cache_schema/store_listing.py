@@ -22,8 +22,12 @@ from cache_schema.errors import (
 )
 from cache_schema.identity import FeatureIdentity
 from cache_schema.layout import COMMITS, FORMAT, MANIFEST
+from cache_schema.manifest_version import newest_version
+from cache_schema.measured_loss import MeasuredLoss
 from cache_schema.outcome import Status
+from cache_schema.pins import read_pins
 from cache_schema.reader import open_store
+from cache_schema.store_convert import measured_loss
 from cache_schema.store_root import read_root
 from cache_schema.verify import Finding, verify_store
 
@@ -53,6 +57,8 @@ class StoreInfo:
     version: int
     """Version of the manifest that the counts are of."""
     newest_version: int
+    pins: Mapping[str, int]
+    """Versions that are kept for good, by the pins' names."""
     clips: int
     """Clips that have features."""
     failures: Mapping[str, int]
@@ -63,6 +69,8 @@ class StoreInfo:
     """Clips with features, by decoder and its version."""
     short_clips: int
     """Clips of fewer distinct frames than N."""
+    loss: MeasuredLoss | None
+    """Of a lossy variant, how far it is from what it was made of."""
     bytes: int
     """Size of all files, whatever the version."""
     files: int
@@ -81,6 +89,7 @@ class StoreInfo:
             field.name: getattr(self, field.name) for field in fields(self)
         }
         values["identity"] = self.identity.to_json()
+        values["loss"] = None if self.loss is None else self.loss.report()
         about = {"name": self.identity.name, "digest": self.identity.digest}
         return {**about, **values, "failed": self.failed}
 
@@ -119,8 +128,7 @@ def describe_store(location: str | PathLike[str], version: int | None = None) ->
         InputError: there is no such version.
     """
     root = read_root(location)
-    newest = open_store(location)
-    store = newest if version is None else open_store(location, version)
+    store = open_store(location, version)
     table = store.manifest(["status", "reason", "backend", "flags", "distinct_frames"])
     is_ok = pc.equal(table.column("status"), str(Status.OK))
     ok, failed = table.filter(is_ok), table.filter(pc.invert(is_ok))
@@ -134,12 +142,14 @@ def describe_store(location: str | PathLike[str], version: int | None = None) ->
         format=FORMAT,
         created=root.created,
         version=store.version,
-        newest_version=newest.version,
+        newest_version=newest_version(root.storage),
+        pins={pin.name: pin.version for pin in read_pins(root.storage)},
         clips=ok.num_rows,
         failures=_counts(failed.column("reason")),
         flags=dict(remarks.most_common()),
         backends=_counts(ok.column("backend")),
         short_clips=pc.sum(short).as_py() or 0,
+        loss=measured_loss(store),
         bytes=sum(sizes),
         files=len(sizes),
         block_slots=root.layout.block_slots,

@@ -62,6 +62,9 @@ def print_info(info: StoreInfo) -> None:
     if isinstance(preprocess, Mapping):
         preprocess = ", ".join(f"{name} {value}" for name, value in preprocess.items())
     variant = f", {identity.variant}" if identity.variant else ""
+    pinned = ", ".join(f"{version} as {name}" for name, version in info.pins.items())
+    pins = f"; pinned: {pinned}" if pinned else ""
+    loss = info.loss
     rows = {
         "store": info.location,
         "name": identity.name,
@@ -71,12 +74,16 @@ def print_info(info: StoreInfo) -> None:
         "features": f"{identity.frames} frames x (1 + {identity.patches}) tokens x {identity.dim}, "
         f"{identity.token_space} space, {identity.dtype}{variant}",
         "source": f"{identity.source} {identity.origin}".strip(),
+        "loss": "none measured"
+        if loss is None
+        else f"cosine {loss.mean_cosine:.6f} (least {loss.min_cosine:.6f}), largest difference "
+        f"{loss.max_abs:.3g}",
         "frames": identity.frame_policy,
         "preprocess": str(preprocess),
         "format": f"{info.format}, blocks of {info.block_slots} clips, segments of "
         f"{info.segment_slots}",
         "created": info.created,
-        "version": f"{info.version} of {info.newest_version}",
+        "version": f"{info.version} of {info.newest_version}{pins}",
         "clips": f"{info.clips}, of fewer than {identity.frames} different frames: "
         f"{info.short_clips}",
         "failed": _counted(info.failures) if info.failures else "0",

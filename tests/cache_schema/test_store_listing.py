@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schema import InputError, StoreWriter, create_store
+from cache_schema import InputError, StoreWriter, create_store, open_store
+from cache_schema.pins import pin_version
+from cache_schema.store_card import card_of
+from cache_schema.store_convert import convert_store
 from cache_schema.store_listing import describe_store, list_stores
+from cache_schema.store_root import read_root
 
 Write = Callable[..., None]
 
@@ -27,6 +31,19 @@ def test_a_store_is_described(filled):
     assert (document["name"], document["digest"]) == (filled.identity.name, filled.identity.digest)
     assert document["identity"] == filled.identity.to_json()
     assert document["failed"] == 1
+
+
+def test_pins_and_the_loss_of_a_variant_are_told(filled, tmp_path: Path):
+    pin_version(read_root(filled.path), "paper", note="Table 1")
+    info = describe_store(filled.path)
+    assert (info.pins, info.loss) == ({"paper": 1}, None)
+    convert_store(open_store(filled.path), tmp_path / "small", int8=True)
+    small = describe_store(tmp_path / "small")
+    assert small.loss.mean_cosine > 0.999
+    assert small.to_json()["loss"]["mean_cosine"] == small.loss.mean_cosine
+    assert "Loss of this variant (int8)" in card_of(tmp_path / "small")[
+        "README.md"
+    ].decode().replace("\\", "")
 
 
 def test_an_earlier_version_is_described_as_it_was(
