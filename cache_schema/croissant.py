@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from cache_schema.identity import FeatureIdentity
+from cache_schema.layout import StoreLayout
 from cache_schema.manifest_row import SCHEMA
 from cache_schema.manifest_version import ManifestVersion
 from cache_schema.part_entry import parquet_key
@@ -99,7 +100,7 @@ def croissant_of(
         "keywords": ["video features", "CLIP", root.identity.encoder],
         "distribution": [
             *(_file_object(root, key, url) for key in ("zarr.json", *parts)),
-            *_file_sets(),
+            *_file_sets(root.layout),
         ],
         "recordSet": [_record_set(number, parts, root.identity) for number in range(len(parts))],
     }
@@ -107,10 +108,11 @@ def croissant_of(
 
 def description(identity: FeatureIdentity, version: ManifestVersion) -> str:
     """Returns a paragraph about what a store holds."""
+    kept = f"{identity.dtype} ({identity.variant})" if identity.variant else identity.dtype
     return (
         f"Features of {version.ok} video clips, made with the frozen encoder {identity.encoder}: "
         f"{identity.frames} frames of a clip, and of every frame a CLS token and {identity.patches} "
-        f"patch tokens of width {identity.dim}, {identity.dtype}. A Zarr v3 store of VideoDistill-cache "
+        f"patch tokens of width {identity.dim}, {kept}. A Zarr v3 store of VideoDistill-cache "
         f"with the identity {identity.digest}, at version {version.number} of its manifest."
     )
 
@@ -130,8 +132,9 @@ def _file_object(root: StoreRoot, key: str, url: str | None) -> dict[str, object
     }
 
 
-def _file_sets() -> Iterator[dict[str, object]]:
-    for array, about in (("cls", "one file per block"), ("patch", "one file per clip")):
+def _file_sets(layout: StoreLayout) -> Iterator[dict[str, object]]:
+    for array in layout.arrays():
+        about = "one file per clip" if array == "patch" else "one file per block"
         yield {
             "@type": "cr:FileSet",
             "@id": f"{array}-shards",

@@ -152,10 +152,9 @@ def _reading(identity: FeatureIdentity) -> Iterator[str]:
     yield "store = open_store('path/of/this/store')"
     yield "clip = store.clip_ids[0]"
     yield f"store.read_cls([clip])  # float16 [1, {identity.frames}, {identity.dim}]"
-    yield (
-        f"store.read_patches([clip])  # float16 [1, {identity.frames}, {identity.patches}, "
-        f"{identity.dim}]"
-    )
+    if identity.patches:
+        shape = f"[1, {identity.frames}, {identity.patches}, {identity.dim}]"
+        yield f"store.read_patches([clip])  # float16 {shape}"
     yield "```"
     yield ""
     yield "Any reader of Zarr v3 opens it too; the manifest is Parquet, and `croissant.json` describes it."

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from cache_schema import InputError, StoreWriter, create_store, open_store
 from cache_schema.store_card import card_of, write_card
+from cache_schema.store_convert import convert_store
 
 Write = Callable[..., None]
 
@@ -123,6 +124,16 @@ def test_no_value_breaks_out_of_its_place(tmp_path: Path, make_identity, ok_outc
 def test_strange_licences_and_urls_are_refused(filled, options):
     with pytest.raises(InputError):
         card_of(filled.path, **options)
+
+
+def test_a_lossy_variant_says_so_and_lists_its_scales(filled, tmp_path: Path):
+    convert_store(open_store(filled.path), tmp_path / "small", int8=True)
+    card = card_of(tmp_path / "small")
+    document = json.loads(card["croissant.json"])
+    assert "float16 (int8)" in document["description"]
+    sets = [part for part in document["distribution"] if part["@type"] == "cr:FileSet"]
+    assert {part["@id"] for part in sets} == {"cls-shards", "patch-shards", "patch_scale-shards"}
+    assert all(list((tmp_path / "small").glob(part["includes"])) for part in sets)
 
 
 def test_an_empty_store_has_a_card(empty_store: Path, tmp_path: Path):
