@@ -163,15 +163,7 @@ def data_prepare(
         )
     if as_json:
         problems = [str(problem) for problem in made.problems]
-        record = {
-            "folder": str(made.folder),
-            "clips": made.clips,
-            "questions": made.questions,
-            "captions": made.captions,
-            "bad_rows": made.bad_rows,
-            "problems": problems,
-            "noted": made.noted,
-        }
+        record = made.to_dict() | {"folder": str(made.folder), "problems": problems}
         typer.echo(json.dumps(record, indent=2))
     else:
         typer.echo(

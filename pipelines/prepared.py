@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,17 @@ class Preparation:
     problems: tuple[Problem, ...]
     """What was wrong with the skipped rows; at most a thousand."""
     noted: Counter[str] = field(default_factory=Counter)
+    """What was done to entries by rule, and how often."""
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON: all but the folder and the problems, which may be many."""
+        return {
+            "clips": self.clips,
+            "questions": self.questions,
+            "captions": self.captions,
+            "bad_rows": self.bad_rows,
+            "noted": dict(self.noted),
+        }
 
 
 def prepared_folder(dataset: Dataset, root: Path) -> Path:
@@ -110,9 +121,7 @@ def prepare(
         problems=tuple(source.problems),
         noted=source.noted,
     )
-    record = asdict(made) | {"form": _FORM, "sources": stamps}
-    for name in ("folder", "problems"):
-        del record[name]
+    record = made.to_dict() | {"form": _FORM, "sources": stamps}
     replace_file(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return made
 
