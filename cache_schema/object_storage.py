@@ -150,7 +150,7 @@ class ObjectStorage:
             except (FileNotFoundError, PermissionError):
                 raise
             except OSError:
-                # obstore does not repeat such a PUT when its answer is lost; here it may be.
+                # obstore repeats what is certain not to have arrived; here the rest may be too.
                 time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311
         return self._create_once(key, octets)
 

@@ -7,6 +7,7 @@ import re
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,8 +33,10 @@ from cache_schema import (
     remote_shards,
     verify_store,
 )
+from cache_schema.block_claim import ClaimRecord
 from cache_schema.object_client import Piece
 from cache_schema.object_storage import ObjectStorage
+from cache_schema.process_owner import ProcessOwner
 from cache_schema.storage import open_storage
 
 Write = Callable[..., None]
@@ -326,6 +329,27 @@ def test_racing_writers_share_the_clips_and_lose_none(
                 store.read_patches([clip_id])[0], features(clip_id, identity, attempt)[1]
             )
     assert [f for f in verify_store(bucket_url) if f.severity != "notice"] == []
+
+
+def test_a_claim_of_another_machine_lives_by_the_servers_clock(
+    bucket_url: str, identity: FeatureIdentity
+) -> None:
+    create_store(bucket_url, identity, block_slots=4, segment_slots=8)
+    storage = open_storage(bucket_url)
+    with StoreWriter(bucket_url, identity) as owner:
+        claim = owner.claim(["a"])
+        elsewhere = ProcessOwner(host="elsewhere", pid=1, pid_start="1")
+        record = ClaimRecord(claim=claim, owner=elsewhere)
+        storage.replace(f"claims/{claim.name}", record.encode())
+        with StoreWriter(bucket_url, identity, lease_s=60) as writer:
+            assert writer.pending(["a"]) == []
+        time.sleep(3.2)
+        assert storage.age_s(f"claims/{claim.name}") > 2
+        owner.beat()
+        assert storage.age_s(f"claims/{claim.name}") < 2
+        time.sleep(3.2)
+        with StoreWriter(bucket_url, identity, lease_s=2) as writer:
+            assert writer.pending(["a"]) == ["a"]
 
 
 def test_absent_foreign_and_other_are_told_apart(
