@@ -220,7 +220,7 @@ def _all_packets(packets: "Iterator[_VideoPacket]", count: DecodeCount) -> "Iter
     while True:
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):  # see extract.probe
             count.bad_packets += 1
             return
         if packet is None or packet.size == 0:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from extract.key_packet import Access, access_at
@@ -229,10 +230,10 @@ class _Packets:
     """Seconds at which the other streams end."""
     remarks: list[str] = field(default_factory=list)
 
-    def see_first_picture(self, packet: "Packet[VideoStream]") -> None:
+    def see_first_picture(self, context: VideoCodecContext, packet: "Packet[VideoStream]") -> None:
         """The display matrix and the fields reach Python only with a decoded picture."""
         try:
-            frames = packet.decode()
+            frames = context.decode(packet)
         except av.error.FFmpegError:
             return
         if frames:
@@ -253,8 +254,10 @@ def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
     while True:
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError:
-            break  # a damaged tail: what was read so far is what there is
+        except (av.error.FFmpegError, IndexError):
+            # A damaged tail: what was read so far is what there is. PyAV looks for a stream that
+            # it does not know at the end of files in which streams appear late.
+            break
         if packet is None:
             break
         if packet.stream_index != stream.index:
@@ -264,7 +267,7 @@ def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
         if packet.has_sidedata("encryption_info"):
             raise ClipRefused("unsupported_codec", "the video is encrypted")
         if found.rotation is None and len(found.ticks) < _FIRST_PICTURE_PACKETS:
-            found.see_first_picture(packet)
+            found.see_first_picture(stream.codec_context, packet)
         if packet.size == 0:
             continue  # the end marker that flushes a decoder
         if packet.is_discard:
@@ -296,9 +299,10 @@ def _declared_frames(
         return ticks.size
     start = (container.start_time or 0) / av.time_base
     span = float(int(np.ptp(ticks)) * stream.time_base + 1 / (stream.average_rate or Fraction(25)))
-    if max(span, found.others_end - start) > _COVERED_SHARE * duration:
-        return ticks.size
-    return round(ticks.size * duration / span)
+    filled = max(span, found.others_end - start)
+    return (
+        ticks.size if filled > _COVERED_SHARE * duration else round(ticks.size * duration / filled)
+    )
 
 
 def _sample_kinds(path: Path) -> str:

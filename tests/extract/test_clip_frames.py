@@ -1,9 +1,10 @@
 import csv
 
+import av
 import numpy as np
 import pytest
 
-from extract.clip_frames import read_clip
+from extract.clip_frames import frozen_flags, read_clip
 from extract.frame_request import FrameRequest
 from extract.limits import DecodeLimits
 from extract.preprocessing import to_encoder_input
@@ -105,6 +106,45 @@ def test_a_hole_in_a_file_is_flagged_and_the_rest_used(video, read):
     assert any("damaged" in flag or "declared" in flag for flag in clip.flags)
     again = read(path, frames=60)
     assert np.array_equal(clip.pixels, again.pixels)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flags"),
+    [
+        ("abcdef", ()),
+        ("aabbccdd", ()),
+        ("abbbc", ("2 of 5 frames equal the one before; the longest run is 3",)),
+        ("aaaabbc", ("4 of 7 frames equal the one before; the longest run is 4",)),
+        ("a", ()),
+    ],
+)
+def test_frozen_runs_are_counted(pattern, flags):
+    pixels = np.array([np.full((4, 4, 3), ord(letter)) for letter in pattern], dtype=np.uint8)
+    assert frozen_flags(pixels) == flags
+
+
+def test_a_frozen_video_is_flagged(tmp_path, read):
+    path = tmp_path / "frozen.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width = stream.height = 64
+        for number in range(40):
+            drawn = np.full((64, 64, 3), 6 * min(number, 20), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgb24")))
+        container.mux(stream.encode())
+    (flag,) = read(path, frames=40).flags
+    assert "frames equal the one before" in flag
+
+
+def test_a_picture_size_that_changes_is_flagged(tmp_path, video, read):
+    sizes = [(64, 64), (128, 96)]
+    parts = [video(f"{size[0]}.h264", 20, size=size).read_bytes() for size in sizes]
+    path = tmp_path / "a.h264"
+    path.write_bytes(b"".join(parts))
+    assert "the picture size changes: 64x64, 128x96" in read(path, frames=8).flags
+    with pytest.raises(ClipRefused, match="128x96") as caught:
+        read(path, frames=8, limits=DecodeLimits(pixels=128 * 96 - 1))
+    assert caught.value.reason == "limit_exceeded"
 
 
 def test_both_backends_give_the_same_clip(video, read):

@@ -140,6 +140,21 @@ def test_damage_is_missed_frames_not_frozen_ones(video):
         decode(PyavDecoder(), probe, list(range(60)))
 
 
+def test_times_that_go_back_keep_the_order_of_the_pictures(tmp_path, video):
+    """Two recordings in one stream, the second of which begins 40 s before the end of the first."""
+    first = [*range(0, 190, 10), 5000]
+    late = video("late.ts", 20, ticks=first, options={"bf": "0"})
+    second = [1000 + 10 * number for number in range(20)]
+    early = video("early.ts", 20, ticks=second, options={"bf": "0"})
+    path = tmp_path / "joined.ts"
+    path.write_bytes(late.read_bytes() + early.read_bytes())
+    found = census(probe_video(path, LIMITS))
+    assert found.timestamps.size == 40
+    assert np.all(np.diff(found.timestamps) > 0)
+    assert 50 < found.timestamps[-1] < 100
+    assert any("go back" in flag for flag in found.flags)
+
+
 def sample_rows(folder):
     with (folder.parent / "videos.csv").open(newline="") as file:
         return list(csv.DictReader(file))

@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 
 import av
@@ -124,3 +125,42 @@ def test_refuses_too_large_pictures(video, limits):
 
 def test_a_name_with_a_colon_is_no_protocol(video):
     assert probe_video(video("http:clip.mp4", 3), LIMITS).pts.size == 3
+
+
+def test_a_short_picture_beside_long_sound_is_whole(tmp_path):
+    """A file is cut short only if no stream fills the duration of its header."""
+    path = tmp_path / "slides.mkv"
+    with av.open(str(path), "w") as container:
+        picture, sound = container.add_stream("mpeg4", rate=10), container.add_stream("aac", 8000)
+        picture.width = picture.height = 64
+        for number in range(300):
+            if number < 10:
+                drawn = np.full((64, 64, 3), number * 20, np.uint8)
+                container.mux(picture.encode(av.VideoFrame.from_ndarray(drawn, format="rgb24")))
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts = 8000, 1024 * number
+            frame.time_base = Fraction(1, 8000)
+            container.mux(sound.encode(frame))
+        container.mux(picture.encode())
+        container.mux(sound.encode())
+    probe = probe_video(path, LIMITS)
+    assert (probe.pts.size, probe.declared_frames, probe.remarks) == (10, 10, ())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert 11 < probe_video(path, LIMITS).declared_frames < 100
+
+
+def test_a_duration_out_of_all_proportion_is_not_believed(video, tmp_path):
+    path = video("a.mkv", 20)
+    content = path.read_bytes()
+    place = content.index(b"\x44\x89\x88") + 3  # Duration, a double in milliseconds
+    path.write_bytes(content[:place] + struct.pack(">d", 143_165e6) + content[place + 8 :])
+    probe = probe_video(path, LIMITS)
+    assert probe.declared_frames == probe.pts.size == 20
+    assert probe.remarks == ("the header's duration of 143165000 s is not credible",)
+
+
+def test_what_is_odd_is_remarked(video):
+    assert probe_video(video(options={"flags": "+ilme+ildct"}), LIMITS).remarks == (
+        "interlaced; the fields are left as they are",
+    )
