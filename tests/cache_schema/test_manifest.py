@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cache_schema import (
+    ClipMissing,
     ClipOutcome,
     CorruptStore,
     FeatureIdentity,
@@ -15,8 +16,10 @@ from cache_schema import (
     StoreWriter,
     create_store,
     open_store,
+    reader,
 )
 from cache_schema.block_claim import BlockClaim, ClaimRecord
+from cache_schema.local_storage import LocalStorage
 from cache_schema.manifest_fold import fold_commits
 from cache_schema.manifest_row import SCHEMA
 from cache_schema.manifest_version import newest_version, record_key
@@ -192,3 +195,40 @@ def test_racing_compactors_agree(
     # Who came second has taken its part away again.
     names = sorted(file.name for file in (wide_store / "manifest").iterdir())
     assert [name[:5] for name in names] == ["CURRE", "part-", "part-", "v0000"]
+
+
+def test_columns_and_rows_are_read_as_asked_for(filled) -> None:
+    store = open_store(filled.path)
+    whole = store.manifest()
+    assert store.manifest(["slot", "clip_id"]).equals(whole.select(["slot", "clip_id"]))
+    asked = ["c9", "c2", "c0", "c9"]
+    rows = store.rows(asked, ["reason", "clip_id"])
+    assert rows.column_names == ["reason", "clip_id"]
+    assert rows.column("clip_id").to_pylist() == asked
+    assert rows.column("reason").to_pylist() == ["", "truncated", "", ""]
+    assert store.rows([]).num_rows == 0
+    with pytest.raises(InputError, match="no column 'times'; it has clip_id, status"):
+        store.manifest(["times"])
+    with pytest.raises(ClipMissing, match="'zz'"):
+        store.rows(["c1", "zz"])
+
+
+def test_a_store_larger_than_what_is_remembered_is_read(
+    filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_PLACES_KEPT", 2)
+    store = open_store(filled.path)
+    for clip_ids in (filled.ok, filled.ok[:1], filled.ok[3:6], filled.ok[::-1]):
+        np.testing.assert_array_equal(store.read_cls(clip_ids), filled.cls(clip_ids))
+        np.testing.assert_array_equal(store.read_patches(clip_ids), filled.patch(clip_ids))
+        assert len(store._places) <= 2
+
+
+def test_opening_reads_no_row(filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a part was read")
+
+    monkeypatch.setattr(LocalStorage, "read_ranges", refuse)
+    store = open_store(filled.path)
+    assert (len(store), store.version) == (9, 1)
+    assert store._manifest.version.clips == 10

@@ -1,7 +1,9 @@
 """Verifying: a sound store has no findings, and every kind of trouble has its own."""
 
+import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,11 @@ import pytest
 
 from cache_schema import StoreAbsent, StoreWriter, open_store, verify_store
 from cache_schema.block_commit import read_commit
+from cache_schema.manifest_part import ManifestPart
+from cache_schema.manifest_version import publish_version, read_version, record_key
+from cache_schema.part_index import encode_index
 from cache_schema.shard_audit import feature_flaws
+from cache_schema.store_root import read_root
 
 Write = Callable[..., None]
 
@@ -184,3 +190,48 @@ def test_suspicious_features_are_found_in_a_store(
     assert found == {("a", "constant"), ("b", "repeated-tokens")}
     assert verify_store(empty_store, quick=True) == []
     assert len(open_store(empty_store)) == 2
+
+
+def _refold(store: Path, **changes: object) -> None:
+    """Puts another record in the place of version 1, sealed as a compactor would."""
+    root = read_root(store)
+    version = read_version(root)
+    (store / record_key(1)).unlink()
+    publish_version(root, replace(version, **changes))
+
+
+def test_an_index_that_leads_to_other_rows_is_an_error(filled) -> None:
+    root = read_root(filled.path)
+    part = ManifestPart(root.storage, read_version(root).parts[0])
+    entry = part.entry
+    entries = part.pages([0])[: entry.rows].copy()
+    # Two clips exchanged, all checksums right: whoever wrote this was wrong.
+    entries["place"][[0, 1]] = entries["place"][[1, 0]]
+    parquet = root.storage.read(entry.keys[0])
+    index = encode_index(entries, bytes.fromhex(entry.name), parquet)
+    root.storage.replace(entry.keys[1], bytes(index))
+    digest = hashlib.blake2b(index, digest_size=16).hexdigest()
+    _refold(filled.path, parts=(replace(entry, index_digest=digest),))
+    (finding,) = verify_store(filled.path, quick=True)
+    assert (finding.code, finding.place) == ("manifest", entry.keys[1])
+    assert "leads to other rows than the part has, 2 times" in finding.message
+
+
+def test_totals_that_are_wrong_are_an_error(filled) -> None:
+    _refold(filled.path, ok=8)
+    (finding,) = verify_store(filled.path, quick=True)
+    assert finding.message == "tells of 10 clips, 8 of them ok, but has 10 and 9"
+
+
+def test_parts_of_earlier_versions_are_verified_too(filled, write_clips_of: Write) -> None:
+    root = read_root(filled.path)
+    with StoreWriter(filled.path, filled.identity) as writer:
+        for clip_id in "wxyz":
+            write_clips_of(writer, [clip_id])
+            writer.compact()
+    first = read_version(root, 2).parts[-1]
+    assert first not in read_version(root).parts
+    _flip(filled.path / first.keys[0])
+    (finding,) = verify_store(filled.path, quick=True)
+    assert (finding.code, finding.place) == ("manifest", first.keys[0])
+    assert open_store(filled.path).outcome("c1").backend == "pyav 18.1.0"
