@@ -584,6 +584,17 @@ def test_opening_a_local_store_loads_no_obstore(
         assert process.communicate(timeout=60)[0].strip() == "[]"
 
 
+def test_zarr_reads_a_store_in_an_object_store(remote: RemoteStore) -> None:
+    import zarr
+    from obstore.store import from_url
+    from zarr.storage import ObjectStore
+
+    source = from_url(f"{remote.url}/seg-000000", client_options={"allow_http": True})
+    group = zarr.open_group(ObjectStore(source, read_only=True), mode="r")
+    np.testing.assert_array_equal(group["patch"][1], remote.local.patch(["c1"])[0])
+    np.testing.assert_array_equal(group["cls"][4], remote.local.cls(["c4"])[0])
+
+
 def test_credentials_do_not_travel(remote: RemoteStore) -> None:
     sent = pickle.dumps(open_store(remote.url))
     assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in sent

@@ -74,3 +74,57 @@ def test_our_reader_reads_shards_that_zarr_wrote(filled) -> None:
     store = open_store(filled.path)
     np.testing.assert_array_equal(store.read_patches(filled.ok), filled.patch(filled.ok))
     np.testing.assert_array_equal(store.read_cls(filled.ok), filled.cls(filled.ok))
+
+
+def _ours(filled) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Segment, slot, cls and patch of every clip, as our own reader gives them."""
+    store = open_store(filled.path)
+    rows = [row for row in store.manifest().to_pylist() if row["status"] == "ok"]
+    ids = [row["clip_id"] for row in rows]
+    places = [(row["segment"], row["slot"]) for row in rows]
+    cls, patch = store.read_cls(ids), store.read_patches(ids)
+    return [(*place, cls[n], patch[n]) for n, place in enumerate(places)]
+
+
+def test_xarray_reads_what_our_reader_reads(filled) -> None:
+    # zarr-python 3.2 and later need Python 3.12; on 3.11 xarray works with zarr-python 3.1.
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    for segment, slot, cls, patch in _ours(filled):
+        place = filled.path / f"seg-{segment:06d}"
+        with xarray.open_zarr(place, consolidated=False, zarr_format=3) as dataset:
+            assert dataset["patch"].dims == ("slot", "frame", "patch", "dim")
+            assert dataset["cls"].dims == ("slot", "frame", "dim")
+            assert dataset["cls"].dtype == dataset["patch"].dtype == np.float16
+            assert dataset["cls"].isel(slot=slot).values.tobytes() == cls.tobytes()
+            chosen = dataset["patch"].isel(slot=slot, frame=[4, 1]).values
+            assert chosen.tobytes() == patch[[4, 1]].tobytes()
+
+
+def test_tensorstore_reads_what_our_reader_reads(filled) -> None:
+    tensorstore = pytest.importorskip("tensorstore", reason="tensorstore is not installed")
+    for segment, slot, cls, patch in _ours(filled):
+        for name, expected in (("cls", cls), ("patch", patch)):
+            path = filled.path / f"seg-{segment:06d}" / name
+            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
+            array = tensorstore.open(spec, open=True, read=True).result()
+            assert array.dtype.numpy_dtype == np.float16
+            assert array[slot].read().result().tobytes() == expected.tobytes()
+            assert array[slot, 2:4].read().result().tobytes() == expected[2:4].tobytes()
+
+
+def test_xarray_and_tensorstore_find_a_flipped_bit(filled) -> None:
+    tensorstore = pytest.importorskip("tensorstore", reason="tensorstore is not installed")
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    folder = filled.path / "seg-000000"
+    file = folder / "patch" / "c.1.0.0.0"
+    content = bytearray(file.read_bytes())
+    content[7] ^= 1
+    file.write_bytes(content)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{folder}/patch/"}}
+    with pytest.raises(ValueError, match="Digest mismatch"):
+        tensorstore.open(spec, open=True, read=True).result()[1].read().result()
+    with (
+        xarray.open_zarr(folder, consolidated=False, zarr_format=3) as dataset,
+        pytest.raises(ValueError, match="checksum"),
+    ):
+        dataset["patch"].isel(slot=1).load()
