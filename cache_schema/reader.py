@@ -150,7 +150,15 @@ class FeatureStore:
         Raises:
             ClipMissing: the manifest has no row of the clip.
         """
-        return row_outcome(self.rows([clip_id]).to_pylist()[0])
+        return self.outcomes([clip_id])[0]
+
+    def outcomes(self, clip_ids: Sequence[str]) -> list[ClipOutcome]:
+        """Returns what became of some clips, in the order asked for; many at once cost little more.
+
+        Raises:
+            ClipMissing: the manifest has no row of a clip.
+        """
+        return list(map(row_outcome, self.rows(clip_ids).to_pylist()))
 
     def frame_times(self, clip_id: str) -> npt.NDArray[np.float64]:
         """Returns the presentation times of a clip's frames in seconds, float64 [N].

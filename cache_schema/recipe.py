@@ -4,7 +4,7 @@ Features are too large to send around; their digests, the videos' digests and th
 """
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,9 @@ from cache_schema.field_rules import Rule, check_fields
 from cache_schema.identity import FeatureIdentity
 from cache_schema.reader import FeatureStore
 from cache_schema.sealed_json import seal, unseal
+
+CLIPS_AT_ONCE: Final = 64
+"""Clips whose CLS features are in memory together, where recipes are made and checked."""
 
 _KIND: Final = "videodistill recipe 1"
 _PROGRAM: Final = "videodistill-cache"
@@ -118,25 +121,28 @@ def recipe_of(store: FeatureStore, *, on_clip: Callable[[int, int], None] | None
         CorruptStore: CLS features are damaged.
     """
     records = clip_records(store)
-    clips = []
-    for number, (clip_id, record) in enumerate(sorted(records.items()), start=1):
-        outcome = store.outcome(clip_id)
-        clips.append(
-            RecipeClip(
-                clip_id=clip_id,
-                source_path=outcome.source_path,
-                source_bytes=outcome.source_bytes,
-                source_digest=outcome.source_digest,
-                start_s=outcome.start_s,
-                end_s=outcome.end_s,
-                backend=outcome.backend,
-                reason=outcome.reason,
-                cls_digest=cls_digest(store.read_cls([clip_id])[0]) if record.ok else "",
-                patch_digest=record.patch_digest,
+    ids = sorted(records)
+    clips: list[RecipeClip] = []
+    for start in range(0, len(ids), CLIPS_AT_ONCE):
+        part = ids[start : start + CLIPS_AT_ONCE]
+        digests = cls_digests(store, [clip_id for clip_id in part if records[clip_id].ok])
+        for clip_id, outcome in zip(part, store.outcomes(part), strict=True):
+            clips.append(
+                RecipeClip(
+                    clip_id=clip_id,
+                    source_path=outcome.source_path,
+                    source_bytes=outcome.source_bytes,
+                    source_digest=outcome.source_digest,
+                    start_s=outcome.start_s,
+                    end_s=outcome.end_s,
+                    backend=outcome.backend,
+                    reason=outcome.reason,
+                    cls_digest=digests.get(clip_id, ""),
+                    patch_digest=records[clip_id].patch_digest,
+                )
             )
-        )
         if on_clip is not None:
-            on_clip(number, len(records))
+            on_clip(len(clips), len(ids))
     return Recipe(
         identity=store.identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -144,6 +150,15 @@ def recipe_of(store: FeatureStore, *, on_clip: Callable[[int, int], None] | None
         version=store.version,
         clips=tuple(clips),
     )
+
+
+def cls_digests(store: FeatureStore, clip_ids: Sequence[str]) -> dict[str, str]:
+    """Reads the CLS features of some clips; returns their digests by clip.
+
+    Raises:
+        CorruptStore: CLS features are damaged.
+    """
+    return dict(zip(clip_ids, map(cls_digest, store.read_cls(clip_ids)), strict=True))
 
 
 def encode_recipe(recipe: Recipe) -> bytes:

@@ -1,14 +1,13 @@
 """Whether a store is what a recipe says: which clips differ, and whether their videos did already."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from cache_schema.clip_digest import cls_digest
-from cache_schema.feature_equality import ClipRecord, clip_records
-from cache_schema.outcome import ClipOutcome
+from cache_schema.feature_equality import clip_records
+from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.reader import FeatureStore
-from cache_schema.recipe import Recipe, RecipeClip
+from cache_schema.recipe import CLIPS_AT_ONCE, Recipe, RecipeClip, cls_digests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,22 +67,31 @@ def check_recipe(
     """
     records = clip_records(store)
     found: dict[str, list[str]] = {name: [] for name in _VERDICTS}
-    other_bytes = []
-    for number, clip in enumerate(recipe.clips, start=1):
-        record = records.get(clip.clip_id)
-        verdict = _verdict(clip, record, store)
-        if verdict == "compare" and record is not None:
-            arrays = tuple(_other_arrays(clip, record, store))
-            verdict = "equal"
+    other_bytes: list[OtherBytes] = []
+    for start in range(0, len(recipe.clips), CLIPS_AT_ONCE):
+        part = recipe.clips[start : start + CLIPS_AT_ONCE]
+        known = [clip.clip_id for clip in part if clip.clip_id in records]
+        outcomes = dict(zip(known, store.outcomes(known), strict=True))
+        verdicts = {clip.clip_id: _verdict(clip, outcomes.get(clip.clip_id)) for clip in part}
+        compared = [clip for clip in part if verdicts[clip.clip_id] == "equal" and not clip.reason]
+        digests = cls_digests(store, [clip.clip_id for clip in compared])
+        for clip in compared:
+            record = records[clip.clip_id]
+            pairs = {
+                "cls": (digests[clip.clip_id], clip.cls_digest),
+                "patch": (record.patch_digest, clip.patch_digest),
+            }
+            arrays = tuple(name for name, (here, there) in pairs.items() if here != there)
             if arrays:
-                verdict = "other_bytes"
+                verdicts[clip.clip_id] = "other_bytes"
                 backends = clip.backend, record.backend
                 other_bytes.append(
                     OtherBytes(clip_id=clip.clip_id, arrays=arrays, backends=backends)
                 )
-        found[verdict].append(clip.clip_id)
+        for clip_id, verdict in verdicts.items():
+            found[verdict].append(clip_id)
         if on_clip is not None:
-            on_clip(number, len(recipe.clips))
+            on_clip(min(start + CLIPS_AT_ONCE, len(recipe.clips)), len(recipe.clips))
     return RecipeCheck(
         identity=tuple(recipe.identity.differences(store.identity)),
         other_videos=tuple(found["other_videos"]),
@@ -99,28 +107,17 @@ def check_recipe(
 _VERDICTS: Final = ("other_videos", "other_bounds", "missing", "unexpected", "other_bytes", "equal")
 
 
-def _verdict(clip: RecipeClip, record: ClipRecord | None, store: FeatureStore) -> str:
-    """Tells what can be said of a clip without its features; ``compare`` if that is nothing yet."""
-    if record is None:
+def _verdict(clip: RecipeClip, outcome: ClipOutcome | None) -> str:
+    """Tells what can be said of a clip without its features, which may be equal at most."""
+    if outcome is None:
         return "missing"
-    outcome = store.outcome(clip.clip_id)
-    if _is_other_video(clip, outcome):
+    # A video that could not be read has no digest, here or there.
+    known = bool(clip.source_digest and outcome.source_digest)
+    if known and clip.source_digest != outcome.source_digest:
         return "other_videos"
     if (outcome.start_s, outcome.end_s) != (clip.start_s, clip.end_s):
         return "other_bounds"
+    is_ok = outcome.status is Status.OK
     if clip.reason:
-        return "unexpected" if record.ok else "equal"
-    return "compare" if record.ok else "missing"
-
-
-def _is_other_video(clip: RecipeClip, outcome: ClipOutcome) -> bool:
-    # A video that could not be read has no digest, here or there.
-    known = bool(clip.source_digest and outcome.source_digest)
-    return known and clip.source_digest != outcome.source_digest
-
-
-def _other_arrays(clip: RecipeClip, record: ClipRecord, store: FeatureStore) -> Iterator[str]:
-    if cls_digest(store.read_cls([clip.clip_id])[0]) != clip.cls_digest:
-        yield "cls"
-    if record.patch_digest != clip.patch_digest:
-        yield "patch"
+        return "unexpected" if is_ok else "equal"
+    return "equal" if is_ok else "missing"

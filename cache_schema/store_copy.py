@@ -177,22 +177,30 @@ class _Copy:
     def _read(self, number: int, clip_ids: Sequence[str]) -> _Rows:
         """Reads clips of one source; those that are damaged there are listed, and left out."""
         source, layout = self._sources[number], self._plan.layout
-        outcomes: list[ClipOutcome] = []
+        # Those with features first, so that their rows are one array to read into.
+        outcomes = source.outcomes(clip_ids)
+        outcomes.sort(key=lambda outcome: outcome.status is not Status.OK)
+        ok = [outcome.clip_id for outcome in outcomes if outcome.status is Status.OK]
         cls = np.zeros((len(clip_ids), layout.frames, layout.dim), dtype=np.float16)
         shape = (len(clip_ids), layout.frames, layout.patches, layout.dim)
         patch = np.zeros(shape, dtype=np.float16)
-        for clip_id in clip_ids:
-            outcome, row = source.outcome(clip_id), slice(len(outcomes), len(outcomes) + 1)
-            if outcome.status is Status.OK:
-                try:
-                    source.read_cls([clip_id], out=cls[row])
-                    source.read_patches([clip_id], out=patch[row])
-                    self._require_digest(number, clip_id, patch[row][0])
-                except CorruptStore as error:
-                    self.damaged.append(DamagedClip(clip_id, str(error)))
-                    continue
-            outcomes.append(outcome)
-        return _Rows(len(clip_ids), outcomes, cls[: len(outcomes)], patch[: len(outcomes)])
+        try:
+            source.read_cls(ok, out=cls[: len(ok)])
+            source.read_patches(ok, out=patch[: len(ok)])
+            for row, clip_id in enumerate(ok):
+                self._require_digest(number, clip_id, patch[row])
+        except CorruptStore as error:
+            if len(clip_ids) == 1:
+                self.damaged.append(DamagedClip(clip_ids[0], str(error)))
+                return _Rows(1, [], cls[:0], patch[:0])
+            parts = [self._read(number, [clip_id]) for clip_id in clip_ids]
+            return _Rows(
+                len(clip_ids),
+                [outcome for part in parts for outcome in part.outcomes],
+                np.concatenate([part.cls for part in parts]),
+                np.concatenate([part.patch for part in parts]),
+            )
+        return _Rows(len(clip_ids), outcomes, cls, patch)
 
     def _require_digest(self, number: int, clip_id: str, patch: Float16) -> None:
         expected = self._digests[number][clip_id]

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cache_schema.feature_equality import ClipRecord, clip_records, differing_features
 from cache_schema.reader import FeatureStore
+
+_ROWS_AT_ONCE: Final = 1024
 
 Float16 = npt.NDArray[np.float16]
 Float64 = npt.NDArray[np.float64]
@@ -95,8 +98,10 @@ def compare_stores(
     comparable = _shape(a) == _shape(b)
     differing = common
     if comparable:
-        other_bytes = differing_features((a, b), records, common)
-        differing = [c for c in common if c in other_bytes or not _same_times(a, b, c)]
+        found_other = differing_features((a, b), records, common).keys() | _other_times(
+            a, b, common
+        )
+        differing = sorted(found_other)
     measured = set(_spread(differing, sample) if comparable else [])
     found = []
     for clip_id in differing:
@@ -154,8 +159,13 @@ def _difference(
     )
 
 
-def _same_times(a: FeatureStore, b: FeatureStore, clip_id: str) -> bool:
-    return _time_difference(a.frame_times(clip_id), b.frame_times(clip_id)) == 0.0
+def _other_times(a: FeatureStore, b: FeatureStore, clip_ids: Sequence[str]) -> set[str]:
+    other = set[str]()
+    for start in range(0, len(clip_ids), _ROWS_AT_ONCE):
+        part = clip_ids[start : start + _ROWS_AT_ONCE]
+        times = [store.rows(part, ["frame_time"]).column(0).to_pylist() for store in (a, b)]
+        other.update(clip for clip, one, two in zip(part, *times, strict=True) if one != two)
+    return other
 
 
 def _time_difference(a: Float64, b: Float64) -> float | None:
