@@ -246,3 +246,15 @@ def test_two_copies_at_once_share_the_work(tmp_path, identity, write_clips_of: W
     copy = open_store(tmp_path / "target")
     assert compare_stores(source, copy).equal
     assert [f for f in verify_store(tmp_path / "target") if f.severity != "notice"] == []
+
+
+def test_clips_go_to_an_object_store_and_come_back(filled, tmp_path, bucket_url: str):
+    source = open_store(filled.path)
+    assert copy_clips([source], bucket_url).complete
+    assert compare_stores(source, open_store(bucket_url)).equal
+    plan = plan_copy([open_store(bucket_url)], bucket_url)
+    assert (plan.bytes_free, len(plan.present), dict(plan.take)) == (None, 10, {})
+    back = tmp_path / "back"
+    assert copy_clips([open_store(bucket_url)], back, ["c9", "c1", "c2"]).complete
+    assert open_store(back).clip_ids == ["c1", "c9"]
+    assert np.array_equal(open_store(back).read_patches(["c9"]), filled.patch(["c9"]))
