@@ -12,6 +12,7 @@ from rich.console import Console
 from cache_schema.errors import VideoDistillError
 from pipelines.data_commands import data_app
 from pipelines.encoder_commands import encoders_app
+from pipelines.frames_commands import frames
 from pipelines.store_commands import store_app
 from pipelines.store_exchange_commands import exchange_app
 from pipelines.store_sharing_commands import sharing_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(encoders_app, name="encoders")
+app.command()(frames)
 store_app.add_typer(sharing_app)
 store_app.add_typer(exchange_app)
 
@@ -165,12 +167,7 @@ def extract(
         bool, typer.Option("--retry-failed", help="Try clips again that failed earlier.")
     ] = False,
     recipe: Annotated[
-        Path | None,
-        typer.Option(
-            help="Extract the store of this recipe again (`store recipe` writes them) and compare.",
-            exists=True,
-            dir_okay=False,
-        ),
+        Path | None, typer.Option(help="Extract this recipe's store again, and compare.")
     ] = None,
     videos: Annotated[
         Path | None, typer.Option(help="With --recipe: the folder of the videos.", file_okay=False)
@@ -203,6 +200,7 @@ def extract(
             out=out,
             weights=weights,
             model_config=model_config,
+            tag=tag,
             workers=workers,
             backend=backend,
             dry_run=dry_run,

@@ -21,6 +21,7 @@ def extract_recipe(
     out: str | None,
     weights: Path | None,
     model_config: Path | None,
+    tag: str | None,
     workers: int | None,
     backend: str,
     dry_run: bool,
@@ -34,6 +35,7 @@ def extract_recipe(
         out: the store; made if absent.
         weights: the encoder's weights.
         model_config: architecture of a model that open_clip does not know.
+        tag: open_clip's name of the published weights, where it needs one.
         workers: worker processes.
         backend: decoder to try first.
         dry_run: say what would be done, and write nothing.
@@ -50,7 +52,12 @@ def extract_recipe(
     if videos is None or out is None:
         raise InputError("--recipe needs --videos, the videos' folder, and --out, the new store.")
     job = recipe_job(
-        read_recipe(recipe), videos, weights=weights, model_config=model_config, backend=backend
+        read_recipe(recipe),
+        videos,
+        weights=weights,
+        model_config=model_config,
+        pretrained_tag=tag,
+        backend=backend,
     )
     print_lines(_warnings(job, videos))
     if dry_run:
