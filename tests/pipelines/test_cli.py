@@ -24,6 +24,9 @@ SURFACE = {
     },
     "encoders ls": {"--unsupported", "--frames", "--json"},
     "encoders info": {"--frames", "--json"},
+    "frames": {
+        "--out", "--frames", "--start", "--end", "--backend", "--tile", "--columns", "--json",
+    },
     "train": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set",
         "--allow-unknown-identity", "--dry-run",
