@@ -5,6 +5,7 @@ little-endian numbers, each followed by its crc32c, then the index, (offset, len
 as unsigned 64-bit pairs, followed by its own crc32c. A missing chunk has 2^64 - 1 for both.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import google_crc32c
@@ -71,7 +72,7 @@ def is_dense(offsets: npt.NDArray[np.int64], shape: ShardShape) -> bool:
     return bool((offsets == np.arange(len(offsets)) * shape.stride).all())
 
 
-def checksums(rows: Bytes) -> npt.NDArray[np.uint32]:
+def checksums(rows: Bytes | Sequence[Bytes]) -> npt.NDArray[np.uint32]:
     """Returns the crc32c of every row, uint32 [len(rows)]."""
     return np.fromiter(map(google_crc32c.value, rows), dtype=np.uint32, count=len(rows))
 

@@ -136,12 +136,13 @@ class ShardFiles:
             starts = self._starts(descriptor, address, chunks, file, clip_id)
             # Unchecked, all checksums may land on the same four bytes.
             stored = np.empty((len(chunks) if self._check else 1, CHECKSUM_BYTES), dtype=np.uint8)
-            if not _read_runs(descriptor, starts, out, stored, self._shape.stride):
+            rows = list(out)
+            if not _read_runs(descriptor, starts, rows, stored, self._shape.stride):
                 fail(file, clip_id, "ends before its data do")
         finally:
             os.close(descriptor)
         if self._check:
-            wrong = checksums(out) != stored.view("<u4")[:, 0]
+            wrong = checksums(rows) != stored.view("<u4")[:, 0]
             if wrong.any():
                 chunk = chunks[int(np.argmax(wrong))]
                 fail(file, clip_id, f"has a wrong crc32c in chunk {chunk}")
@@ -195,24 +196,22 @@ def fail(file: str, clip_id: str, what: str) -> NoReturn:
 
 
 def _read_runs(
-    descriptor: int, starts: Sequence[int], out: Bytes, stored: Bytes, stride: int
+    descriptor: int, starts: Sequence[int], rows: Sequence[Bytes], stored: Bytes, stride: int
 ) -> bool:
-    """Reads chunks into the rows of ``out`` and their checksums into those of ``stored``.
+    """Reads chunks into ``rows`` and their checksums into the rows of ``stored``.
 
     Chunks that follow one another in the file are read together. Returns False where the file ends
     too early.
     """
-    data, size = out.reshape(-1).data, out.shape[-1]
-    sums = (
-        [row.data for row in stored] if len(stored) == len(starts) else [stored.data] * len(starts)
-    )
+    # Rows of arrays, made by the dozen: slices of memory cost five times as much to make.
+    pieces = [stored[0]] * (2 * len(rows)) if rows else []
+    pieces[::2] = rows
+    if len(stored) == len(rows):
+        pieces[1::2] = stored
     for first, last in _runs(starts, stride):
-        pieces = []
-        for row in range(first, last):
-            pieces.append(data[row * size : (row + 1) * size])
-            pieces.append(sums[row])
-        read = os.preadv(descriptor, pieces, starts[first])
-        if read != (last - first) * stride and not _read_slowly(descriptor, pieces, starts[first]):
+        some = pieces[2 * first : 2 * last]
+        read = os.preadv(descriptor, some, starts[first])
+        if read != (last - first) * stride and not _read_slowly(descriptor, some, starts[first]):
             return False
     return True
 
@@ -230,12 +229,12 @@ def _runs(starts: Sequence[int], stride: int) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _read_slowly(descriptor: int, pieces: Sequence[memoryview], start: int) -> bool:
+def _read_slowly(descriptor: int, pieces: Sequence[Bytes], start: int) -> bool:
     """Reads piece by piece, for file systems that give less than was asked for at a time."""
     for piece in pieces:
         position = 0
         while position < len(piece):
-            count = os.preadv(descriptor, [piece[position:]], start)
+            count = os.preadv(descriptor, [piece[position:].data], start)
             if count == 0:
                 return False
             position += count
