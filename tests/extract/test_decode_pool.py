@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from extract.decode_pool import DecodePool, DecodeProcessBroken
@@ -210,3 +211,67 @@ def test_processes_end_with_their_parent(double, tmp_path):
             return
         time.sleep(0.05)
     pytest.fail("the decode process outlived its parent")
+
+
+def resident_bytes(pid):
+    return psutil.Process(pid).memory_info().rss
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [120, pytest.param(500, marks=pytest.mark.slow)],
+)
+def test_memory_stays_flat_over_many_clips(video, ask, clips):
+    """Damaged, refused and odd files are among them: what they leave behind would add up."""
+    whole = video("whole.mkv", 40, options={"g": "10"})
+    content = whole.read_bytes()
+    cut = whole.with_name("cut.mkv")
+    cut.write_bytes(content[: len(content) // 2])
+    text = whole.with_name("text.mp4")
+    text.write_text("no video")
+    others = [video("a.mp4", 30), video("a.ts", 30), video("b.mp4", 25, size=(640, 360))]
+    paths = [whole, cut, text, *others]
+    with DecodePool(1, DecodeLimits(), recycle_after=10_000) as pool:
+
+        def run(count):
+            for number in range(count):
+                clip = pool.submit(ask(paths[number % len(paths)])).result(timeout=60)
+                assert (clip.reason == "") == (paths[number % len(paths)] != text)
+
+        run(40)  # libraries load and caches fill
+        (process,) = pool._running
+        before = resident_bytes(process._process.pid)
+        descriptors = psutil.Process(process._process.pid).num_fds()
+        run(clips)
+        assert {one._process.pid for one in pool._running} == {process._process.pid}
+        assert resident_bytes(process._process.pid) - before < 16 << 20
+        assert psutil.Process(process._process.pid).num_fds() == descriptors
+
+
+def test_clips_of_one_file_share_its_digest_and_probe(video, ask, monkeypatch):
+    from extract import decode_process, source_file
+
+    path = video("long.mp4", 60)
+    looked = {"digest": 0, "probe": 0}
+
+    def counted(name, work):
+        def run(*arguments):
+            looked[name] += 1
+            return work(*arguments)
+
+        return run
+
+    monkeypatch.setattr(source_file, "_digest_of", counted("digest", source_file._digest_of))
+    monkeypatch.setattr(decode_process, "probe_video", counted("probe", decode_process.probe_video))
+    answers = decode_process._ClipAnswers()
+    alone = decode_process._ClipAnswers().answer(ask(path, start_s=2.0, end_s=3.0))
+    looked.update(digest=0, probe=0)
+    for start in range(5):
+        answers.answer(ask(path, start_s=float(start), end_s=start + 1.0))
+    assert looked == {"digest": 1, "probe": 1}
+    again = answers.answer(ask(path, start_s=2.0, end_s=3.0))
+    assert (again[0], bytes(again[1])) == (alone[0], bytes(alone[1]))
+    video("long.mp4", 30)
+    header, _ = answers.answer(ask(path, start_s=2.0, end_s=3.0))
+    assert looked == {"digest": 2, "probe": 2}
+    assert header["digest"] != alone[0]["digest"]
