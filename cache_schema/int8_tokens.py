@@ -46,24 +46,27 @@ def dequantise(quantised: Int8, scale: Float32, out: Float16) -> None:
         out: float16 [F, P, D], C-contiguous; receives the tokens.
     """
     product = np.empty(quantised.shape[1:], dtype=np.float32)
+    spare = np.empty(quantised.shape[1:], dtype=np.uint32)
     for frame, values, scales in zip(out, quantised, scale, strict=True):
+        product[...] = values
         # numpy turns float32 into float16 one value at a time; whole arrays of integers go twice as
         # fast. A frame at a time, so that it all stays in the processor's cache.
         if (scales >= _SMALLEST_NORMAL).all():
-            np.multiply(values, (scales * _REBIAS)[:, None], out=product)
-            _round_to_half(product, frame.view(np.uint16))
+            product *= (scales * _REBIAS)[:, None]
+            _round_to_half(product.view(np.uint32), spare, frame.view(np.uint16))
         else:
-            np.multiply(values, scales[:, None], out=product)
+            product *= scales[:, None]
             frame[...] = product
 
 
-def _round_to_half(product: Float32, out: npt.NDArray[np.uint16]) -> None:
+def _round_to_half(
+    bits: npt.NDArray[np.uint32], spare: npt.NDArray[np.uint32], out: npt.NDArray[np.uint16]
+) -> None:
     """Rounds to the nearest half, ties to even, by the bits of floats scaled by 2^-112.
 
     So scaled, a float32 has a half's exponent: dropping 13 bits of the fraction makes it one.
     """
-    bits = product.view(np.uint32)
-    spare = bits >> np.uint32(13)
+    np.right_shift(bits, np.uint32(13), out=spare)
     spare &= np.uint32(1)
     spare += np.uint32(0xFFF)
     bits += spare

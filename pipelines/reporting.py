@@ -1,5 +1,6 @@
 """Gathers what a report shows: the summary, the runs' curves, and a dozen looked-at questions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -124,18 +125,20 @@ def _strip(
     evidence: Mapping[str, Spans],
 ) -> Strip:
     times = store.frame_times(question.clip_id)
+    # An imported store may not know when its frames are; none can be shown then.
+    timed = all(map(math.isfinite, times))
     spans = tuple(evidence.get(question.question_id, ()))
     frames = []
     # Independent draws may pick one frame several times; the page shows it once, in time order.
     for index in sorted(set(prediction.frame_index)):
-        if decoded.pixels is None or decoded.slot is None:
+        if decoded.pixels is None or decoded.slot is None or not timed:
             break
         time = float(times[index])
         inside = any(start <= time <= end for start, end in spans)
         picture = thumbnail_png(decoded.pixels[decoded.slot[index]])
         frames.append(Frame(time_s=time, inside=inside, png=picture))
     # The N frames are the mid-points of N equal parts, so half a part is left after the last.
-    duration = float(times[-1] + times[0]) or 1.0
+    duration = (float(times[-1] + times[0]) if timed else 0.0) or 1.0
     return Strip(
         question=question.question,
         answer=prediction.answer,

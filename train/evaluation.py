@@ -93,6 +93,8 @@ class Predictor:
         question = self._questions.questions[row]
         frames = index_K.numpy()
         times = self._reader.frame_times(question.clip_id)[frames] if len(frames) else np.empty(0)
+        if np.isnan(times).any():  # an imported store that does not know them: no hit can be judged
+            times = times[:0]
         return Prediction(
             question_id=question.question_id,
             predicted=self._vocabulary.answers[int(logit_A.argmax())],

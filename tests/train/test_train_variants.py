@@ -121,3 +121,11 @@ def test_questions_of_another_encoder_are_refused(small_needle, short_config, tm
         train_run(
             short_config, small_needle.store, small_needle.questions, sentences, tmp_path / "run"
         )
+
+
+def test_frames_of_unknown_time_are_no_hit_and_no_miss(small_needle, short_config, tmp_path):
+    small_needle.store.frame_times = lambda _: np.full(24, np.nan)
+    asked = (small_needle.store, small_needle.questions, small_needle.sentences)
+    train_run(short_config, *asked, tmp_path / "run")
+    predictions = evaluate_run(tmp_path / "run", *asked)
+    assert all(p.frame_index and not p.frame_time for p in predictions)
