@@ -9,6 +9,8 @@
         ├── StoreNewer              a store of a later format, or with features unknown here
         ├── StoreOlder              a store of an earlier format
         ├── IdentityMismatch        a feature store, but of other features
+        ├── StoreUnreachable        its server does not answer, or cannot do what is asked
+        │   └── StoreDenied         it refuses: the credentials
         ├── StoreBusy               another writer owns, or has ended, what was asked for
         ├── NonFiniteFeatures       features with NaN or infinity were offered for writing
         ├── ClipMissing             the store holds no features of this clip
@@ -93,6 +95,14 @@ class StoreOlder(StoreError):
 
 class IdentityMismatch(StoreError):
     """The store holds features of another identity."""
+
+
+class StoreUnreachable(StoreError, OSError):
+    """The server of a store does not answer, or cannot do what is asked of it."""
+
+
+class StoreDenied(StoreUnreachable, PermissionError):
+    """The server of a store refuses what is asked, for want of credentials or of rights."""
 
 
 class StoreBusy(StoreError):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from cache_schema.durable_files import Buffer
-from cache_schema.errors import InputError
+from cache_schema.errors import InputError, StoreDenied, StoreUnreachable
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -50,7 +50,7 @@ class ObjectInfo(NamedTuple):
 
 
 class ObjectClient(Protocol):
-    """The requests that a store needs. All raise an ``OSError`` that names key and reason."""
+    """The requests that a store needs. Errors name key and reason: StoreUnreachable, FileNotFoundError."""
 
     def put(self, key: str, content: Buffer, *, create: bool) -> None:
         """Writes an object whole; with ``create`` only where there is none (FileExistsError)."""
@@ -110,7 +110,9 @@ class ObstoreClient:
         mode: Literal["create", "overwrite"] = "create" if create else "overwrite"
         try:
             self._obstore.put(self._store, key, content, mode=mode, use_multipart=False)
-        except (self._obstore.exceptions.BaseError, OSError, NotImplementedError) as error:
+        except FileNotFoundError as error:
+            raise StoreUnreachable(f"{key}: {_reason(error)}; is there such a bucket?") from error
+        except (self._obstore.exceptions.BaseError, OSError) as error:
             raise _translated(error, key) from error
 
     def head(self, key: str) -> ObjectInfo:
@@ -184,11 +186,11 @@ def encode_error(error: OSError) -> Mapping[str, str]:
 
 def decode_error(document: Mapping[str, str]) -> OSError:
     """Returns the error that ``encode_error`` described."""
-    return _KINDS.get(document["kind"], OSError)(document["message"])
+    return _KINDS.get(document["kind"], StoreUnreachable)(document["message"])
 
 
 _KINDS: Final[Mapping[str, type[OSError]]] = {
-    kind.__name__: kind for kind in (FileNotFoundError, FileExistsError, PermissionError)
+    kind.__name__: kind for kind in (FileNotFoundError, FileExistsError, StoreDenied)
 }
 
 
@@ -200,8 +202,8 @@ def _translated(error: Exception, key: str) -> OSError:
     if name == "AlreadyExistsError":
         return FileExistsError(message)
     if name in {"PermissionDeniedError", "UnauthenticatedError"}:
-        return PermissionError(f"{message}; check the credentials in the environment")
-    return OSError(message)
+        return StoreDenied(f"{message}; check the credentials in the environment")
+    return StoreUnreachable(message)
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Final, cast
 
 from cache_schema.durable_files import Buffer
+from cache_schema.errors import StoreUnreachable
 from cache_schema.object_client import (
     Fetched,
     ObjectClient,
@@ -26,6 +27,7 @@ from cache_schema.object_client import (
 )
 
 _LENGTH_BYTES: Final = 4
+_GONE: Final = "The process that makes this forked process's requests has ended"
 
 Message = tuple[Mapping[str, object], bytearray]
 
@@ -91,13 +93,9 @@ class ServiceClient:
                 _send(cast("IO[bytes]", process.stdin), question, [payload])
                 message = _receive(cast("IO[bytes]", process.stdout))
             except OSError as error:
-                raise ConnectionError(
-                    f"the process that makes the requests ended: {error}"
-                ) from error
+                raise StoreUnreachable(f"{_GONE}: {error}") from error
         if message is None:
-            raise ConnectionError(
-                "the process that makes the requests ended; see its messages above"
-            )
+            raise StoreUnreachable(f"{_GONE}; see its messages above.")
         if "kind" in message[0]:
             raise decode_error(cast("Mapping[str, str]", message[0]))
         return message

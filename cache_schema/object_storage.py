@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cache_schema.durable_files import TEMPORARY_PREFIX, Buffer
-from cache_schema.errors import InputError, StoreError
+from cache_schema.errors import InputError, StoreDenied, StoreError, StoreUnreachable
 from cache_schema.object_client import (
     Fetched,
     ObjectClient,
@@ -26,6 +26,10 @@ _SCHEMES: Final = ("s3", "gs", "az", "http", "https")
 _URL: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>[^?#@]+)")
 _CLOCK_KEPT_S: Final = 300.0
 _WAITS_S: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
+
+
+class UnlistableStore(StoreError, io.UnsupportedOperation):  # noqa: N818 -- as in errors.py
+    """The files of a store cannot be listed where it is."""
 
 
 class ObjectStorage:
@@ -147,9 +151,9 @@ class ObjectStorage:
         for wait_s in _WAITS_S:
             try:
                 return self._create_once(key, octets)
-            except (FileNotFoundError, PermissionError):
+            except StoreDenied:
                 raise
-            except OSError:
+            except StoreUnreachable:
                 # obstore repeats what is certain not to have arrived; here the rest may be too.
                 time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311
         return self._create_once(key, octets)
@@ -198,7 +202,7 @@ class ObjectStorage:
         if clock is None or time.monotonic() - clock[0] > _CLOCK_KEPT_S:
             try:
                 clock = self._probe()
-            except OSError:
+            except StoreUnreachable:
                 # Whoever cannot write ends no claim and deletes no file: ages are for show then.
                 return time.time()
         asked, told = clock
@@ -221,7 +225,7 @@ class ObjectStorage:
             return clock
         finally:
             # Some writers may not delete; a probe that stays is an unfinished file like any other.
-            with contextlib.suppress(PermissionError):
+            with contextlib.suppress(StoreDenied):
                 client.delete(key)
         raise StoreError(
             f"The server of {self._url} lets a conditional PUT (If-None-Match: *) replace an object; "
@@ -240,6 +244,6 @@ class ObjectStorage:
 
     def _require_listing(self) -> None:
         if self._read_only:
-            raise io.UnsupportedOperation(
+            raise UnlistableStore(
                 f"{self._url} cannot be listed over HTTP. Give the store's s3://, gs:// or az:// URL."
             )

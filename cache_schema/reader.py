@@ -55,7 +55,7 @@ def open_store(
         CorruptStore: the store's metadata or manifest are damaged.
         InputError: there is no such version; a cache was asked for a store that is local; the URL
             is of another kind, or obstore is not installed.
-        OSError: the server cannot be reached, or refuses.
+        StoreUnreachable: the server does not answer, or refuses (StoreDenied).
     """
     return FeatureStore(location, version, check=check, cache=cache, cache_bytes=cache_bytes)
 

@@ -65,7 +65,7 @@ class RemoteShards:
 
         Raises:
             CorruptStore: a shard or a chunk is missing, short or fails its checksum.
-            OSError: the server cannot be reached, or refuses.
+            StoreUnreachable: the server does not answer, or refuses.
         """
         shards: dict[str, _Shard] = {}
         for read in reads:

@@ -123,7 +123,7 @@ class CachedShards:
 
         Raises:
             CorruptStore: a shard is missing at its source, short or fails its checksum.
-            OSError: the server cannot be reached, or refuses.
+            StoreUnreachable: the server does not answer, or refuses.
         """
         left = self._read_copies(reads)
         self._cache.hits += len(reads) - len(left)

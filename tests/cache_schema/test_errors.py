@@ -11,6 +11,7 @@ from cache_schema import (
     InputError,
     NonFiniteFeatures,
     SchemaError,
+    StoreDenied,
     StoreError,
     VideoDistillError,
 )
@@ -28,7 +29,7 @@ def test_every_error_is_in_the_tree_and_ends_the_program() -> None:
         for name in cache_schema.__all__
         if isinstance(value := getattr(cache_schema, name), type) and issubclass(value, Exception)
     ]
-    assert len(errors) == 13
+    assert len(errors) == 15
     assert all(issubclass(error, VideoDistillError) for error in errors)
     assert {error.exit_code for error in errors} == {1, 2}
     assert InputError.exit_code == 2
@@ -39,6 +40,7 @@ def test_every_error_is_in_the_tree_and_ends_the_program() -> None:
     [
         InputError("no clips"),
         StoreError("no"),
+        StoreDenied("commits/a: 403"),
         SchemaError("table", [("row 1.answer", "is empty"), ("row 2", "is missing")]),
         CorruptStore("bad", clip_id="c1", file=Path("a/b")),
         NonFiniteFeatures("bad", clip_ids=["c1", "c2"]),

@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schema import InputError, StoreError, object_client, object_storage
+from cache_schema import (
+    InputError,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+    object_client,
+    object_storage,
+)
 from cache_schema.local_storage import LocalStorage
 from cache_schema.object_client import Fetched, ObjectInfo, Piece
 from cache_schema.object_storage import ObjectStorage
@@ -182,7 +189,7 @@ def test_refused_credentials_are_said_without_them(
     bucket_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-private")
-    with pytest.raises(PermissionError, match="check the credentials in the environment") as caught:
+    with pytest.raises(StoreDenied, match="check the credentials in the environment") as caught:
         open_storage(bucket_url).read("zarr.json")
     text = str(caught.value)
     assert "wrong-and-private" not in text
@@ -255,7 +262,7 @@ class _Deaf(_Memory):
     def put(self, key: str, content: object, *, create: bool) -> None:
         super().put(key, content, create=create)
         if key == "claims/a":
-            raise OSError("connection reset")
+            raise StoreUnreachable("connection reset")
 
 
 @pytest.mark.parametrize(("there", "won"), [(None, True), (b"of another", False)])
@@ -280,11 +287,11 @@ def test_an_error_that_stays_is_raised_in_the_end(
         def put(self, key: str, content: object, *, create: bool) -> None:
             if key == "claims/a":
                 tried.append(key)
-                raise OSError("503 Slow Down")
+                raise StoreUnreachable("503 Slow Down")
             super().put(key, content, create=create)
 
     tried: list[str] = []
     monkeypatch.setattr(object_storage, "_WAITS_S", (0.0, 0.0))
-    with pytest.raises(OSError, match="503"):
+    with pytest.raises(StoreUnreachable, match="503"):
         memory_storage(Broken(exclusive=True)).create("claims/a", b"mine")
     assert len(tried) == 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schema import Clip, object_storage, open_store, verify_store
+from cache_schema import Clip, StoreUnreachable, object_storage, open_store, verify_store
 from cache_schema.storage import open_storage
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, plan_extraction, run_extraction
@@ -86,7 +86,7 @@ def test_cut_connections_are_survived_by_retry_and_by_another_run(
     with monkeypatch.context() as impatient:
         impatient.setattr(object_storage, "_WAITS_S", ())
         cutting_proxy.arm(4000, times=10**6)
-        with pytest.raises(OSError, match=r"seg-000000/patch/c\.\d+\.0\.0\.0"):
+        with pytest.raises(StoreUnreachable, match=r"seg-000000/patch/c\.\d+\.0\.0\.0"):
             run()
     assert cutting_proxy.cuts > 0
     storage = open_storage(bucket_url)
