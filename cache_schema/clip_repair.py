@@ -81,11 +81,14 @@ class ClipRepair:
         self._give_up(
             lost, [clip for clip in ids if not replacements.replaced(here, clip)], damaged
         )
+        known = {clip_id for item in self.left for clip_id in item.clip_ids}
         for shard in lost:
-            for clip_id in shard.clips:
-                if replacements.pinned(here, clip_id):
-                    why = f"{damaged[shard.key]}; a pinned version shows it, so {_HELP}, and unpin"
-                    self.left.append(Unrepaired(place=shard.key, why=why, clip_ids=(clip_id,)))
+            gone = set(shard.clips) - known
+            if shard.array != "patch":
+                gone -= self._recovery.sound_clips(shard)
+            if pinned := tuple(sorted(c for c in gone if replacements.pinned(here, c))):
+                why = f"{damaged[shard.key]}; a pinned version shows it: {_HELP}, and unpin"
+                self.left.append(Unrepaired(place=shard.key, why=why, clip_ids=pinned))
 
     def _give_up(
         self, lost: Sequence[ShardPlace], live: Sequence[str], damaged: Mapping[str, str]

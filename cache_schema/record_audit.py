@@ -105,7 +105,7 @@ class Replacements:
                 for clip in commit.clips:
                     self._by_clip.setdefault(clip.outcome.clip_id, []).append(self._address(place))
         self._pinned: list[BlockRuns] = []
-        for pin in _sound_pins(root) if self._by_clip else ():
+        for pin in _sound_pins(root):
             with suppress(CorruptStore, InputError):
                 self._pinned.append(read_version(root, pin.version).blocks)
 
@@ -114,7 +114,7 @@ class Replacements:
         return any(later > self._address(place) for later in self._by_clip.get(clip_id, ()))
 
     def pinned(self, place: Block, clip_id: str) -> bool:
-        """Tells whether a pinned version shows what this block says of a clip that is replaced."""
+        """Tells whether a pinned version shows what this block says of a clip."""
         address = self._address(place)
         return any(
             address in blocks

@@ -152,20 +152,25 @@ def _recover_pins(root: StoreRoot, copy: Storage | None, found: RecoveredRecords
 
 
 def _manifest_rows(root: StoreRoot, sound: Collection[Block]) -> tuple[Rows, BlockRuns]:
-    """Returns the blocks of the newest version that can be read whole, and its rows of damaged ones."""
+    """Returns the rows of damaged blocks, and which blocks the newest sound version has folded.
+
+    A clip that was replaced has a row of its old block in older versions only, so all are looked at.
+    """
+    rows: dict[Block, dict[str, Mapping[str, object]]] = {}
+    newest: BlockRuns | None = None
     for number in reversed(version_numbers(root.storage)):
-        rows: dict[Block, list[Mapping[str, object]]] = {}
         with suppress(CorruptStore, StoreOlder):
             manifest = Manifest(root, read_version(root, number))
-            blocks = manifest.version.blocks
-            places = (divmod(address, root.layout.segment_blocks) for address in blocks)
-            rows = {place: [] for place in places if place not in sound}
+            if newest is None:
+                newest = manifest.version.blocks
+                places = (divmod(address, root.layout.segment_blocks) for address in newest)
+                rows = {place: {} for place in places if place not in sound}
             for table in manifest.tables() if rows else ():
                 for row in table.to_pylist():
                     if (place := (row["segment"], row["block"])) in rows:
-                        rows[place].append(row)
-            return rows, blocks
-    return {}, BlockRuns()
+                        rows[place].setdefault(row["clip_id"], row)
+    found = {place: list(clips.values()) for place, clips in rows.items()}
+    return found, newest or BlockRuns()
 
 
 def _derived_commit(
