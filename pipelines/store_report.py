@@ -64,7 +64,6 @@ def print_info(info: StoreInfo) -> None:
     variant = f", {identity.variant}" if identity.variant else ""
     pinned = ", ".join(f"{version} as {name}" for name, version in info.pins.items())
     pins = f"; pinned: {pinned}" if pinned else ""
-    loss = info.loss
     rows = {
         "store": info.location,
         "name": identity.name,
@@ -74,10 +73,6 @@ def print_info(info: StoreInfo) -> None:
         "features": f"{identity.frames} frames x (1 + {identity.patches}) tokens x {identity.dim}, "
         f"{identity.token_space} space, {identity.dtype}{variant}",
         "source": f"{identity.source} {identity.origin}".strip(),
-        "loss": "none measured"
-        if loss is None
-        else f"cosine {loss.mean_cosine:.6f} (least {loss.min_cosine:.6f}), largest difference "
-        f"{loss.max_abs:.3g}",
         "frames": identity.frame_policy,
         "preprocess": str(preprocess),
         "format": f"{info.format}, blocks of {info.block_slots} clips, segments of "
@@ -91,6 +86,11 @@ def print_info(info: StoreInfo) -> None:
         "decoders": _counted(info.backends) if info.backends else "none",
         "size": f"{shown_bytes(info.bytes)} in {info.files} files",
     }
+    if info.loss is not None:
+        rows["loss"] = (
+            f"mean cosine {info.loss.mean_cosine:.6f}, least {info.loss.min_cosine:.6f}, largest "
+            f"difference {info.loss.max_abs:.3g}"
+        )
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
@@ -112,9 +112,11 @@ def print_difference(difference: StoreDifference) -> None:
         if clips:
             print_line(f"only in {name}: {len(clips)} clips: {_some(clips)}")
     if difference.differing:
-        Console().print(_difference_table(difference.differing[:_SHOWN]))
-        if len(difference.differing) > _SHOWN:
-            print_line(f"... and {len(difference.differing) - _SHOWN} more; --json lists all")
+        # Those that were measured first: with a sample, most are not.
+        listed = sorted(difference.differing, key=lambda clip: clip.cls is None)
+        Console().print(_difference_table(listed[:_SHOWN]))
+        if len(listed) > _SHOWN:
+            print_line(f"... and {len(listed) - _SHOWN} more; --json lists all")
     verdict = "equal" if difference.equal else "different"
     print_line(f"{verdict}: {difference.same} clips the same, {len(difference.differing)} not")
 
@@ -203,17 +205,19 @@ def _difference_table(differences: Iterable[ClipDifference]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("clip")
     for array in ("CLS", "patch"):
-        for what in ("max abs", "cos min", "cos mean"):
-            table.add_column(f"{array} {what}", justify="right")
+        table.add_column(f"{array} max abs", justify="right")
+        table.add_column("cosine min / mean", justify="right")
     table.add_column("frame times", justify="right")
     table.add_column("why")
     for clip in differences:
         cells = []
         for tokens in (clip.cls, clip.patch):
-            numbers = () if tokens is None else (tokens.cosine_min, tokens.cosine_mean)
-            cells.append("" if tokens is None else f"{tokens.max_abs:.3g}")
-            cells.extend([f"{number:.6f}" for number in numbers] or ["", ""])
-        cells.append("other N" if clip.time_max_abs is None else f"{clip.time_max_abs:.3g} s")
+            if tokens is None:
+                cells.extend(["", ""])
+            else:
+                cosines = f"{tokens.cosine_min:.6f} / {tokens.cosine_mean:.6f}"
+                cells.extend([f"{tokens.max_abs:.3g}", cosines])
+        cells.append("unlike" if clip.time_max_abs is None else f"{clip.time_max_abs:.3g} s")
         why = "other video" if clip.source_differs else ""
         if not why and clip.backends[0] != clip.backends[1]:
             why = " / ".join(clip.backends)
