@@ -1,0 +1,173 @@
+"""Data sets in their own formats, with real videos, through `make extract`, `train` and `evaluate`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cache_schema import open_questions, open_store
+from cache_schema.errors import InputError
+from pipelines.cli import app
+from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
+from pipelines.datasets.demo.generate import generate, video_path
+from pipelines.datasets.registry import find
+from pipelines.prepared import prepare
+
+PROJECT = Path(__file__).parents[2]
+ENCODER = f"--model demo-clip --weights {WEIGHTS_PATH} --model-config {CONFIG_PATH}"
+FRAMES = 12
+PRESET = """
+[train]
+steps = 2
+clips_per_batch = 2
+warmup_steps = 1
+validate_every = 2
+[train.model]
+selected = 2
+sampling_blocks = 1
+refinement_blocks = 1
+heads = 4
+[runs.videodistill]
+[runs.mean_frame]
+method = "mean_frame"
+"""
+FIRST_OF_SPLIT = {"train": 1, "val": 1201, "test": 1451}
+"""MSVD numbers its videos by split."""
+
+
+def make(
+    target: str, dataset: str, root: Path, home: Path, arguments: str = "", code: int = 0
+) -> str:
+    """Run a target of the Makefile with this interpreter; make has its own exit code for failures."""
+    ready = home / "ready"
+    ready.touch()
+    done = subprocess.run(
+        [
+            "make",
+            "--silent",
+            target,
+            f"DATASET={dataset}",
+            f"DATA_ROOT={root}",
+            f"READY={ready}",
+            f"RUN={sys.executable} -c 'from pipelines.cli import main; main()'",
+            f"ARGS=--home {home} {arguments}",
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        check=False,
+    )
+    printed = done.stdout + done.stderr
+    assert done.returncode == (2 if code else 0), printed
+    assert f"Error {code}" in printed or not code, printed
+    assert "Traceback" not in printed
+    return printed
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered")
+    generate(root, 7, {"train": 2, "val": 1, "test": 1}, workers=1)
+    return root
+
+
+@pytest.fixture
+def msvd(rendered: Path, tmp_path: Path) -> Path:
+    """The rendered videos and questions as MSVD-QA's owners would hand them out."""
+    root = tmp_path / "videos of msvd"
+    (root / "videos").mkdir(parents=True)
+    mapping, number = [], 0
+    for split, first in FIRST_OF_SPLIT.items():
+        videos, rows = dict[str, int](), []
+        for line in (
+            (rendered / "annotations" / f"questions_{split}.jsonl").read_text().splitlines()
+        ):
+            row = json.loads(line)
+            video = videos.setdefault(row["video_id"], first + len(videos))
+            number += 1
+            rows.append(
+                {
+                    "answer": row["answer"],
+                    "id": number,
+                    "question": row["question"],
+                    "video_id": video,
+                }
+            )
+        for name, video in videos.items():
+            mapping.append(f"-{name}_5_15 vid{video}\n")
+            # Converted since: the owners' are .avi.
+            shutil.copyfile(video_path(rendered, name), root / "videos" / f"-{name}_5_15.mp4")
+        (root / f"{split}_qa.json").write_text(json.dumps(rows))
+    (root / "youtube_mapping.txt").write_text("".join(mapping))
+    return root  # fmt: skip
+
+
+def test_msvd_qa_from_its_files_to_numbers(msvd: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "tiny.toml").write_text(PRESET)
+    printed = make("extract", "msvd-qa", msvd, home, f"{ENCODER} --frames {FRAMES} --workers 0")
+    assert "4 extracted, 0 failed" in printed
+    assert not (home / "data").exists()
+    (path,) = (p.parent for p in (home / "stores" / "msvd").glob("*/zarr.json"))
+    store = open_store(path)
+    assert sorted(store.clip_ids) == ["vid1", "vid1201", "vid1451", "vid2"]
+    assert store.identity.frames == FRAMES
+
+    asked = sum(len(json.loads((msvd / f"{s}_qa.json").read_text())) for s in FIRST_OF_SPLIT)
+    made = prepare(find("msvd-qa"), msvd)
+    assert (made.clips, made.questions) == (4, asked)
+    assert len(open_questions(msvd / "prepared" / "msvd-qa" / "questions.parquet")) == asked
+
+    preset = f"--preset {home / 'tiny.toml'}"
+    assert "videodistill: best validation accuracy" in make("train", "msvd-qa", msvd, home, preset)
+    assert "Test accuracy on msvd-qa" in make("evaluate", "msvd-qa", msvd, home, preset)
+    summary = json.loads((home / "runs" / "msvd-qa" / "summary.json").read_text())
+    tested = len(json.loads((msvd / "test_qa.json").read_text()))
+    assert summary["questions"]["core"] == tested
+    assert sum(t["questions"] for t in summary["per_type"].values()) == tested
+    assert set(summary["accuracy"]) == {"videodistill", "mean_frame", "majority"}
+
+
+def test_webvid_is_extracted_and_prepared_and_its_training_refused(
+    rendered: Path, tmp_path: Path
+) -> None:
+    root, home = tmp_path / "webvid", tmp_path / "home"
+    home.mkdir()
+    rows = []
+    for number, path in enumerate(sorted((rendered / "videos").iterdir())[:2]):
+        folder = f"00000{number}_000050"
+        (root / "videos" / folder).mkdir(parents=True)
+        shutil.copyfile(path, root / "videos" / folder / f"00{number}.mp4")
+        rows.append(f'00{number},"Shapes, drifting",{number},{folder},PT00H00M10S,http://none\n')
+    header = "videoid,name,page_idx,page_dir,duration,contentUrl\n"
+    (root / "results_2M_train.csv").write_text(header + "".join(rows))
+    printed = make("extract", "webvid", root, home, f"{ENCODER} --frames 4 --workers 0")
+    assert "2 extracted, 0 failed" in printed
+    refused = make("train", "webvid", root, home, "--preset demo", code=2)
+    assert "'webvid' has captions and no questions" in refused
+    assert "training on captions is not there yet" in refused
+
+
+def test_a_data_set_with_choices_is_not_trained_as_if_it_had_none(tmp_path: Path) -> None:
+    row = {"qid": "mc0", "clip_name": "video1", "answer": 1, "options": list("abcde")}
+    (tmp_path / "msrvtt_mc_test.jsonl").write_text(json.dumps(row))
+    words = ["--data-root", str(tmp_path), "--preset", "demo", "--store", str(tmp_path)]
+    refused = CliRunner().invoke(app, ["train", "msrvtt-mc", *words])
+    assert isinstance(refused.exception, InputError)
+    assert "asks to choose one of several answers" in str(refused.exception)
+
+
+def test_make_with_nothing_there_says_what_to_put_where(tmp_path: Path) -> None:
+    printed = make("extract", "agqa", tmp_path / "none", tmp_path, code=2)
+    assert str(tmp_path / "none" / "train_balanced.txt") in printed
+    assert "AGQA project page" in printed
+    assert "licence" in printed
+    assert "49.2 GB" in printed
