@@ -118,27 +118,6 @@ def test_own_preprocessing_is_used(tiny_spec, tmp_path):
     assert load_encoder(with_spec(tiny_spec, model_config=path)).preprocess == preprocess
 
 
-def test_published_weights_bring_their_preprocessing(tmp_path):
-    spec = EncoderSpec(
-        model="ViT-L-14", weights=tmp_path / "none.pt", pretrained_tag="laion2b_s32b_b82k"
-    )
-    assert spec.architecture.preprocess.mean == (0.5, 0.5, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("model", "tag", "message"),
-    [
-        ("ViT-B-32", "openai", "Use ViT-B-32-quickgelu"),
-        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "knows no weights"),
-        ("ViT-B-32", "nonsense", "knows no weights"),
-    ],
-)
-def test_a_tag_that_does_not_fit_is_an_error(tmp_path, model, tag, message):
-    spec = EncoderSpec(model=model, weights=tmp_path / "none.pt", pretrained_tag=tag)
-    with pytest.raises(InputError, match=message):
-        load_encoder(spec)
-
-
 @pytest.mark.parametrize(
     ("model", "message"),
     [
