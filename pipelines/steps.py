@@ -1,6 +1,7 @@
 """The steps between raw videos and a report: each does what is missing and says what it skipped."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ class Experiment:
         self,
         *,
         workspace: Workspace,
-        store_path: Path,
+        store_path: str | os.PathLike[str],
         preset: str,
         overrides: Sequence[str],
         console: Console,
@@ -74,6 +75,11 @@ class Experiment:
     def runs(self) -> dict[str, TrainConfig]:
         """The preset's runs."""
         return read_runs(preset_path(self.preset), list(self.overrides), self.workspace.seed)
+
+    @property
+    def beside(self) -> Path:
+        """The local path that stands for the store: its sentences lie beside it."""
+        return self.workspace.beside(self.store_path)
 
     def run_dir(self, name: str) -> Path:
         """Where one run lies."""
@@ -137,20 +143,21 @@ def describe_plan(
     frames: int,
     *,
     retry_failed: bool,
+    store: str | None = None,
     pool: tuple[int, int] | None = None,
     int8: bool = False,
 ) -> str:
     """What `extract` would do and how large its store gets; writes nothing."""
-    store = store_of(space, spec, frames, pool=pool, int8=int8)
+    location = store or store_of(space, spec, frames, pool=pool, int8=int8)
     plan = plan_extraction(
         annotations.clips,
-        store,
+        location,
         spec,
         frames=frames,
         retry_failed=retry_failed,
         options=JobOptions(pool=pool, int8=int8),
     )
-    return f"{store}: {describe(plan)}"
+    return f"{location}: {describe(plan)}"
 
 
 def extract(
@@ -164,22 +171,26 @@ def extract(
     workers: int | None = None,
     backend: str = "pyav",
     scheduler: str | None = None,
+    store: str | None = None,
     pool: tuple[int, int] | None = None,
     int8: bool = False,
 ) -> Tally:
     """Stage one: whatever the encoder's store lacks of the data set's clips and questions.
+
+    The store is the one named, by path or URL; by default the identity's own in the workspace.
 
     Raises:
         InputError: There is no such backend; or as `run_extraction`.
     """
     if backend not in get_args(Backend):
         raise InputError(f"--backend is {backend!r}; it can be {' or '.join(get_args(Backend))}.")
-    store = store_of(space, spec, frames, pool=pool, int8=int8)
-    space.stores.mkdir(parents=True, exist_ok=True)
+    location = store or store_of(space, spec, frames, pool=pool, int8=int8)
+    beside = space.beside(location)
+    beside.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     tally = run_extraction(
         annotations.clips,
-        store,
+        location,
         spec,
         frames=frames,
         workers=workers,
@@ -189,18 +200,19 @@ def extract(
             root=space.data,
             backend=cast("Backend", backend),
             scheduler=scheduler,
+            failures=beside.with_name(f"{beside.name}.failures.csv"),
             pool=pool,
             int8=int8,
         ),
     )
-    encoded = encode_sentences(spec, store, annotations.questions) if annotations.questions else 0
+    encoded = encode_sentences(spec, beside, annotations.questions) if annotations.questions else 0
     if encoded:
         say(f"extract: encoded {encoded} distinct questions")
     tried = tally.ok + tally.failed + tally.left
     if tried:
         record_duration(space.runs, "extract", time.monotonic() - started)
     elif not encoded:
-        say(f"extract: {store} holds all that can be had; nothing to do")
+        say(f"extract: {location} holds all that can be had; nothing to do")
     for failure in tally.failures:
         say(f"  failed: {failure.clip_id}: {failure.reason}: {failure.detail}")
     return tally
@@ -219,7 +231,7 @@ def train(experiment: Experiment) -> None:
             runs,
             experiment.store(),
             experiment.annotations.questions,
-            load_sentences(experiment.store_path, experiment.annotations.questions),
+            load_sentences(experiment.beside, experiment.annotations.questions),
             folder,
             experiment.console,
         )
@@ -256,7 +268,7 @@ def evaluate(experiment: Experiment) -> Summary:
         return dict(json.loads((folder / "summary.json").read_text()))
     with timed(folder, "evaluate"):
         store, annotations = experiment.store(), experiment.annotations
-        sentences = load_sentences(experiment.store_path, annotations.questions)
+        sentences = load_sentences(experiment.beside, annotations.questions)
         answers = dict[str, Sequence[Prediction]]()
         for name in experiment.runs:
             experiment.say(f"evaluate: {name}")

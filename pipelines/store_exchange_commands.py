@@ -191,6 +191,7 @@ def store_convert(
     """
     from cache_schema import open_store
     from cache_schema.patch_grid import parse_grid
+    from cache_schema.storage import is_url
     from cache_schema.store_convert import convert_store, plan_conversion
     from pipelines.clip_progress import clip_progress
     from pipelines.sentences import copy_sentences
@@ -204,13 +205,14 @@ def store_convert(
         return
     with clip_progress("converting") as on_clip:
         report = convert_store(whole, target, pool=grid, int8=int8, on_clip=on_clip)
-    copy_sentences(Path(source), Path(target))
+    if not (is_url(source) or is_url(target)):
+        copy_sentences(Path(source), Path(target))
     print_conversion(target, plan, report, as_json=as_json)
 
 
 @exchange_app.command("sentences")
 def store_sentences(
-    store: Annotated[Path, typer.Argument(help="The store's folder.", exists=True)],
+    store: Annotated[str, typer.Argument(help="The store's path or URL.")],
     dataset: DatasetName,
     model: Annotated[
         str | None, typer.Option(help="The store's encoder, as open_clip names it.")
@@ -254,9 +256,9 @@ def store_sentences(
     require_same_encoder(spec, open_store(store).identity)
     questions = experiment.annotations.questions
     if dry_run:
-        typer.echo(f"{len(questions)} questions, to {sentences_path(store, questions)}")
+        typer.echo(f"{len(questions)} questions, to {sentences_path(experiment.beside, questions)}")
         return
-    count = encode_sentences(spec, store, questions)
+    count = encode_sentences(spec, experiment.beside, questions)
     typer.echo(f"{count} distinct sentences encoded" if count else "all sentences are there")
 
 

@@ -1,9 +1,11 @@
 """Where a data set's videos, feature stores and runs lie on disk."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema.errors import InputError
+from cache_schema.storage import is_url
 from pipelines.datasets.dataset import Dataset
 
 
@@ -38,6 +40,13 @@ class Workspace:
     def runs(self) -> Path:
         """One folder per trained run, the summary and the report."""
         return self.home / "runs" / self._with_seed(self.dataset.name)
+
+    def beside(self, store: str | os.PathLike[str]) -> Path:
+        """The local path that stands for a store: what belongs to it lies beside it.
+
+        For a store at a URL that is a name among the data set's stores.
+        """
+        return self.stores / Path(store).name if is_url(store) else Path(store)
 
     def only_store(self) -> Path:
         """The store of a data set that has one.
