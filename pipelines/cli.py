@@ -12,9 +12,11 @@ from rich.console import Console
 from cache_schema.errors import VideoDistillError
 from pipelines.data_commands import data_app
 from pipelines.encoder_commands import encoders_app
+from pipelines.extract_options import AllowRoots, DecoderName, FollowLinks, Scheduler
 from pipelines.frames_commands import frames
 from pipelines.store_commands import store_app
 from pipelines.store_exchange_commands import exchange_app
+from pipelines.store_life_commands import life_app
 from pipelines.store_sharing_commands import sharing_app
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ app.add_typer(encoders_app, name="encoders")
 app.command()(frames)
 store_app.add_typer(sharing_app)
 store_app.add_typer(exchange_app)
+store_app.add_typer(life_app)
 
 INTERRUPTED = 130
 
@@ -55,8 +58,8 @@ DataRoot = Annotated[
     ),
 ]
 Store = Annotated[
-    Path | None,
-    typer.Option(help="The feature store, where the data set has several.", file_okay=False),
+    str | None,
+    typer.Option(help="Path or URL of the feature store, where it is not the data set's only one."),
 ]
 Preset = Annotated[
     str | None,
@@ -74,7 +77,7 @@ def _experiment(
     dataset: str,
     seed: int,
     home: Path,
-    store: Path | None = None,
+    store: str | None = None,
     preset: str | None = None,
     overrides: list[str] | None = None,
     data_root: Path | None = None,
@@ -150,11 +153,15 @@ def extract(
         int | None,
         typer.Option(min=0, help="Worker processes; by default one per GPU. 0: all in this one."),
     ] = None,
-    backend: Annotated[
-        str, typer.Option(help="Decoder to try first: pyav or decord. The frames are the same.")
-    ] = "pyav",
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a running Dask scheduler, as tcp://host:8786.")
+    backend: DecoderName = "pyav",
+    scheduler: Scheduler = None,
+    allow_roots: AllowRoots = None,
+    follow_links: FollowLinks = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Path or URL (s3://bucket/folder) of the store; by default stores/<data set>/."
+        ),
     ] = None,
     pool: Annotated[
         str | None,
@@ -226,7 +233,14 @@ def extract(
     )
     if dry_run:
         planned = steps.describe_plan(
-            space, annotations, spec, frames, retry_failed=retry_failed, pool=grid, int8=int8
+            space,
+            annotations,
+            spec,
+            frames,
+            retry_failed=retry_failed,
+            store=store,
+            pool=grid,
+            int8=int8,
         )
         typer.echo(planned)
         return
@@ -240,6 +254,7 @@ def extract(
         workers=workers,
         backend=backend,
         scheduler=scheduler,
+        store=store,
         pool=grid,
         int8=int8,
     )

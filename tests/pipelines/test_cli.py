@@ -19,7 +19,7 @@ SURFACE = {
     "extract": {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
         "--tag", "--token-space", "--tokenizer", "--compile",
-        "--workers", "--backend", "--scheduler", "--retry-failed", "--dry-run",
+        "--workers", "--backend", "--scheduler", "--allow-root", "--follow-links", "--retry-failed", "--dry-run",
         "--pool", "--int8", "--recipe", "--videos", "--out",
     },
     "encoders ls": {"--unsupported", "--frames", "--json"},
@@ -59,6 +59,14 @@ SURFACE = {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--dry-run",
     },
     "store verify": {"--quick", "--json"},
+    "store repair": {
+        "--from", "--videos", "--weights", "--model-config", "--tag", "--drop", "--dry-run", "--json",
+    },
+    "store compact": {"--json"},
+    "store gc": {"--older-than", "--dry-run", "--json"},
+    "store pin": {"--version", "--note"},
+    "store unpin": set(),
+    "store pins": {"--json"},
     "store diff": {"--sample", "--json"},
     "store pull": {"--questions", "--split", "--clips", "--dry-run", "--json"},
     "store merge": {"--out", "--dry-run", "--json"},
