@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from cache_schema.errors import VideoDistillError
+from pipelines import extract_options
 from pipelines.data_commands import data_app
 from pipelines.encoder_commands import encoders_app
-from pipelines.extract_options import AllowRoots, DecoderName, FollowLinks, Scheduler
 from pipelines.frames_commands import frames
 from pipelines.store_commands import store_app
 from pipelines.store_exchange_commands import exchange_app
@@ -127,24 +127,9 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="Arithmetic of the vision tower: fp32, bf16 or fp16.")
     ] = "fp32",
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            help="Which published weights the file holds (`encoders info MODEL` lists them), or own."
-        ),
-    ] = None,
-    token_space: Annotated[
-        str,
-        typer.Option(help="joint: projected, as wide as a sentence; trunk: the tower's width."),
-    ] = "joint",  # noqa: S107 -- no password
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the text tower's tokenizer, where it is not CLIP's (SigLIP).",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
+    tag: extract_options.Tag = None,
+    token_space: extract_options.TokenSpace = "joint",  # noqa: S107 -- no password
+    tokenizer: extract_options.Tokenizer = None,
     compile_tower: Annotated[
         bool, typer.Option("--compile", help="Fuse the vision tower with torch.compile.")
     ] = False,
@@ -153,20 +138,17 @@ def extract(
         int | None,
         typer.Option(min=0, help="Worker processes; by default one per GPU. 0: all in this one."),
     ] = None,
-    backend: DecoderName = "pyav",
-    scheduler: Scheduler = None,
-    allow_roots: AllowRoots = None,
-    follow_links: FollowLinks = False,
+    backend: extract_options.DecoderName = "pyav",
+    scheduler: extract_options.Scheduler = None,
+    allow_roots: extract_options.AllowRoots = None,
+    follow_links: extract_options.FollowLinks = False,
     store: Annotated[
         str | None,
         typer.Option(
             help="Path or URL (s3://bucket/folder) of the store; by default stores/<data set>/."
         ),
     ] = None,
-    pool: Annotated[
-        str | None,
-        typer.Option(help="Keep a coarser grid of patches, as in 4x4: a lossy variant, measured."),
-    ] = None,
+    pool: extract_options.Pool = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Keep patches as int8: half the size, lossy, measured.")
     ] = False,
@@ -254,6 +236,8 @@ def extract(
         workers=workers,
         backend=backend,
         scheduler=scheduler,
+        allow_roots=allow_roots or (),
+        follow_links=follow_links,
         store=store,
         pool=grid,
         int8=int8,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from pipelines.extract_options import DecoderName
+
 if TYPE_CHECKING:
     from extract.decode_pool import DecodedClip
     from extract.frame_request import Backend
@@ -27,9 +29,7 @@ def frames(
         float | None, typer.Option(min=0, help="Begin of the clip, seconds from the first frame.")
     ] = None,
     end: Annotated[float | None, typer.Option(min=0, help="End of the clip.")] = None,
-    backend: Annotated[
-        str, typer.Option(help="Decoder to try first: pyav, decord or torchcodec.")
-    ] = "pyav",
+    backend: DecoderName = "pyav",
     tile: Annotated[
         int, typer.Option(min=64, max=_WIDEST_TILE, help="Longest side of a picture, pixels.")
     ] = 160,

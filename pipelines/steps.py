@@ -14,6 +14,7 @@ from rich.console import Console
 from cache_schema import FeatureStore, open_store
 from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError, StoreAbsent
+from cache_schema.question_table import tabled
 from extract.encoder_spec import EncoderSpec
 from extract.frame_request import Backend
 from extract.job import JobOptions, plan_extraction, run_extraction
@@ -174,6 +175,8 @@ def extract(
     store: str | None = None,
     pool: tuple[int, int] | None = None,
     int8: bool = False,
+    allow_roots: Sequence[Path] = (),
+    follow_links: bool = False,
 ) -> Tally:
     """Stage one: whatever the encoder's store lacks of the data set's clips and questions.
 
@@ -200,6 +203,8 @@ def extract(
             root=space.data,
             backend=cast("Backend", backend),
             scheduler=scheduler,
+            extra_roots=tuple(allow_roots),
+            follow_links=follow_links,
             failures=beside.with_name(f"{beside.name}.failures.csv"),
             pool=pool,
             int8=int8,
@@ -289,8 +294,8 @@ def evaluate(experiment: Experiment) -> Summary:
                 checkpoint=INITIAL,
                 output=experiment.run_dir(MAIN_RUN) / PREDICTIONS_AT_INIT,
             )
-        test = [q for q in annotations.questions if q.split == "test"]
-        training = [q for q in annotations.questions if q.split == "train"]
+        questions = tabled(annotations.questions)
+        test, training = questions.in_split("test"), questions.in_split("train")
         answers[MAJORITY] = majority_predictions(training, test)
     summary: Summary = {"dataset": experiment.workspace.dataset.name}
     summary |= provenance(store.identity, experiment.workspace.seed, "videodistill evaluate")

@@ -260,6 +260,33 @@ def test_names_that_hurt(video, tiny_spec, tmp_path):
     assert open_store(tmp_path / "s").outcome("c2").source_path == ""
 
 
+@pytest.mark.parametrize(
+    ("choices", "failed"),
+    [({}, 1), ({"extra_roots": "shared"}, 0), ({"follow_links": True}, 0)],
+    ids=["refused", "into an admitted folder", "anywhere"],
+)
+def test_links_lead_out_of_the_root_on_request(video, tiny_spec, tmp_path, choices, failed):
+    root, shared = tmp_path / "root", tmp_path / "shared"
+    root.mkdir()
+    shared.mkdir()
+    video(frames=4).rename(shared / "v.mp4")
+    (root / "videos").symlink_to(shared)
+    if "extra_roots" in choices:
+        choices = {"extra_roots": (shared,)}
+    tally = run_extraction(
+        [Clip(clip_id="c", path=root / "videos" / "v.mp4")],
+        tmp_path / "s",
+        tiny_spec,
+        frames=FRAMES,
+        options=JobOptions(root=root, decoders=1, **choices),
+    )
+    assert tally.failed == failed
+    assert open_store(tmp_path / "s").outcome("c").source_path == "videos/v.mp4"
+    for failure in tally.failures:
+        assert failure.reason == "outside_root"
+        assert "--allow-root" in failure.detail
+
+
 def test_displays(clips, tmp_path, tiny_spec, caplog):
     """Both displays tell of the same events; no extraction is needed to see it."""
     stream = io.StringIO()

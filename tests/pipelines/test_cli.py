@@ -20,7 +20,7 @@ SURFACE = {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
         "--tag", "--token-space", "--tokenizer", "--compile",
         "--workers", "--backend", "--scheduler", "--allow-root", "--follow-links", "--retry-failed", "--dry-run",
-        "--pool", "--int8", "--recipe", "--videos", "--out",
+        "--pool", "--int8", "--recipe", "--videos", "--out", "--store",
     },
     "encoders ls": {"--unsupported", "--frames", "--json"},
     "encoders info": {"--frames", "--json"},
