@@ -221,6 +221,29 @@ def test_damage_is_named_with_its_clip_and_spares_the_others(
     assert {(f.clip_id, f.place) for f in verify_store(remote.url)} == {("c1", PATCH)}
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.read_cls(["c1"]),
+        lambda store: store.read_patches(["c1"], [[0]]),
+        lambda store: store.outcome("c1"),
+        lambda store: store.manifest(),
+    ],
+    ids=["cls", "patch", "outcome", "manifest"],
+)
+def test_a_server_that_does_not_answer_is_not_taken_for_damage(
+    remote: RemoteStore, monkeypatch: pytest.MonkeyPatch, read: Callable[[object], object]
+) -> None:
+    store = open_store(remote.url)
+    monkeypatch.setattr(
+        ObjectStorage,
+        "fetch",
+        lambda _self, pieces: [StoreUnreachable(f"{piece.key}: no answer") for piece in pieces],
+    )
+    with pytest.raises(StoreUnreachable, match="no answer"):
+        read(store)
+
+
 def test_damage_after_a_first_read_is_found_too(remote: RemoteStore) -> None:
     store, storage = open_store(remote.url), open_storage(remote.url)
     store.read_patches(["c1"])
