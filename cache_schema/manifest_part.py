@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache_schema.checked_file import CheckedFile
-from cache_schema.errors import CorruptStore
-from cache_schema.manifest_row import SCHEMA
+from cache_schema.errors import CorruptStore, StoreUnreachable
+from cache_schema.manifest_row import SCHEMA, empty_table
 from cache_schema.part_entry import PartEntry
 from cache_schema.part_index import (
     ENTRY,
@@ -113,17 +113,15 @@ class ManifestPart:
             CorruptStore: the part is missing or damaged.
         """
         group = np.searchsorted(self.first_rows, numbers, side="right") - 1
-        wanted = np.unique(group)
-        chosen = tuple(wanted.tolist())
-        # One group is what row-by-row reading asks for, again and again.
         names = tuple(columns)
-        table = (
-            self._recent(chosen[0], names) if len(chosen) == 1 else self.row_groups(chosen, names)
-        )
-        begin = np.zeros(len(self.first_rows), np.int64)
-        lengths = np.diff(np.append(self.first_rows, self.entry.rows))
-        begin[wanted] = np.cumsum(lengths[wanted]) - lengths[wanted]
-        return table.take(pa.array(begin[group] + numbers - self.first_rows[group]))
+        tables, places = [empty_table(names)], [np.zeros(0, np.int64)]
+        # One group at a time: rows asked for at random are in all of them.
+        for number in np.unique(group).tolist():
+            place = np.flatnonzero(group == number)
+            wanted = pa.array(numbers[place] - self.first_rows[number])
+            tables.append(self._recent(number, names).take(wanted))
+            places.append(place)
+        return pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(places))))
 
     def row_groups(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Reads columns of some row groups.
@@ -133,8 +131,13 @@ class ManifestPart:
         """
         try:
             file = pq.ParquetFile(self._file(), metadata=self.metadata)
-            table = file.read_row_groups(list(groups), columns=list(columns))
+            # Threads would keep memory of their own, and a row group is too small for them.
+            table = file.read_row_groups(
+                list(groups), columns=list(columns), use_threads=len(groups) > 1
+            )
             return table.select(columns).cast(pa.schema([SCHEMA.field(name) for name in columns]))
+        except StoreUnreachable:
+            raise
         except (pa.ArrowException, OSError, KeyError) as error:
             self._fail(self._parquet_key, str(error))
 
@@ -143,6 +146,8 @@ class ManifestPart:
         """The footer of the Parquet file."""
         try:
             metadata = pq.read_metadata(self._file())
+        except StoreUnreachable:
+            raise
         except (pa.ArrowException, OSError) as error:
             self._fail(self._parquet_key, str(error))
         if metadata.num_rows != self.entry.rows:
@@ -158,7 +163,8 @@ class ManifestPart:
 
     @cached_property
     def _recent(self) -> Callable[[int, tuple[str, ...]], pa.Table]:
-        return lru_cache(maxsize=2)(lambda group, columns: self.row_groups([group], columns))
+        # Rows are asked for in the order of their ids, one by one or a row group's worth at a time.
+        return lru_cache(maxsize=1)(lambda group, columns: self.row_groups([group], columns))
 
     def _file(self) -> CheckedFile:
         return CheckedFile(
