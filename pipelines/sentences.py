@@ -4,23 +4,26 @@ Extraction computes them while it has the encoder; training reads them and needs
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+
+import pyarrow.compute as pc
 
 from cache_schema import Question, SentenceTable, read_sentences, write_sentences
 from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError
 from cache_schema.identity import UNKNOWN, FeatureIdentity
+from cache_schema.question_table import tabled
 from extract.encoder_spec import EncoderSpec, identity_of
 
 
-def sentences_path(store: Path, questions: Iterable[Question]) -> Path:
+def sentences_path(store: Path, questions: Sequence[Question]) -> Path:
     """The file of exactly these questions' sentences: another text, another file."""
     digest = hashlib.sha256("\0".join(_texts(questions)).encode()).hexdigest()
     return store.with_name(f"{store.name}.sentences") / f"{digest[:16]}.parquet"
 
 
-def encode_sentences(spec: EncoderSpec, store: Path, questions: Iterable[Question]) -> int:
+def encode_sentences(spec: EncoderSpec, store: Path, questions: Sequence[Question]) -> int:
     """Run the frozen text tower over every question and candidate, unless that was done before.
 
     Args:
@@ -31,7 +34,6 @@ def encode_sentences(spec: EncoderSpec, store: Path, questions: Iterable[Questio
     Returns:
         How many texts were encoded; 0 if the file was there.
     """
-    questions = list(questions)
     path = sentences_path(store, questions)
     if path.is_file():
         return 0
@@ -91,7 +93,7 @@ def copy_sentences(source: Path, target: Path) -> int:
     return copied
 
 
-def load_sentences(store: Path, questions: Iterable[Question]) -> SentenceTable:
+def load_sentences(store: Path, questions: Sequence[Question]) -> SentenceTable:
     """The sentence features that belong to a store and a question table.
 
     Raises:
@@ -107,5 +109,8 @@ def load_sentences(store: Path, questions: Iterable[Question]) -> SentenceTable:
     return read_sentences(path)
 
 
-def _texts(questions: Iterable[Question]) -> list[str]:
-    return sorted({text for q in questions for text in (q.question, *q.candidates)})
+def _texts(questions: Sequence[Question]) -> list[str]:
+    """Every question and candidate once, in text order; of millions, no question is made for it."""
+    table = tabled(questions)
+    columns = (table.column("question"), pc.list_flatten(table.column("candidates")))
+    return sorted({text for column in columns for text in pc.unique(column).to_pylist()})

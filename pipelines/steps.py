@@ -20,6 +20,7 @@ from extract.frame_request import Backend
 from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.progress import describe, progress_for
 from extract.tally import Tally
+from extract.tokenizer_files import tokenizer_folder
 from pipelines.datasets.annotations import Annotations
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.demo.generate import generate
@@ -187,6 +188,9 @@ def extract(
     """
     if backend not in get_args(Backend):
         raise InputError(f"--backend is {backend!r}; it can be {' or '.join(get_args(Backend))}.")
+    if annotations.questions:
+        # They are encoded last; that it cannot be done is to be known first.
+        tokenizer_folder(spec, spec.architecture)
     location = store or store_of(space, spec, frames, pool=pool, int8=int8)
     beside = space.beside(location)
     beside.parent.mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,7 @@ class BatchLoader:
             text=torch.from_numpy(self._questions.text(rows)),
             clip_of_question=torch.from_numpy(clip_of_question.astype(np.int64)),
             answer=torch.from_numpy(self._questions.answer[rows]),
-            question_ids=tuple(self._questions.questions[row].question_id for row in rows),
+            question_ids=self._questions.ids(rows),
         )
 
     def _buffer(self, clips: int | None = None) -> _Buffer:

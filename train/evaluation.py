@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cache_schema.question_table import Question, Split
+from cache_schema.question_table import Question, Split, tabled
 from cache_schema.sentence_table import SentenceTable
 from train.batches import BatchLoader
 from train.checkpoint import read_checkpoint
@@ -78,7 +78,7 @@ class Predictor:
             if self._lazy and isinstance(model, VideoDistill):
                 index_QK = model.choose_frames(*asked, tau=self._config.tau_end).frame_index
                 patches = self._reader.read_patches(
-                    [self._questions.questions[row].clip_id for row in rows],
+                    self._questions.clips(rows),
                     frames=index_QK.cpu().numpy(),
                 )
                 selected_QKPD = torch.from_numpy(patches).to(device)
@@ -140,8 +140,7 @@ def evaluate_run(
     state = read_checkpoint(path)
     state.require_identity(store.identity, path)
     config = state.config
-    chosen = [question for question in questions if question.split == split]
-    question_set = QuestionSet(chosen, sentences, state.vocabulary)
+    question_set = QuestionSet(tabled(questions).in_split(split), sentences, state.vocabulary)
     question_set.require_features(store)
     model = build_model(config, sizes_of(store.identity), len(state.vocabulary))
     model.load_state_dict(state.part("model"))

@@ -6,11 +6,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError
-from cache_schema.question_table import Question
+from cache_schema.question_table import Question, tabled
 from cache_schema.sentence_table import SentenceTable
 from train.batches import BatchLoader
 from train.config import TrainConfig
@@ -76,17 +79,14 @@ def train_run(
         TrainingDiverged: the loss is no longer a number.
     """
     require_usable(config, store.identity, sentences)
-    training = [question for question in questions if question.split == "train"]
+    table = tabled(questions)
+    training = table.in_split("train")
     vocabulary = Vocabulary.from_answers(
-        (question.answer for question in training), config.vocabulary_limit
+        training.column("answer").to_pylist(), config.vocabulary_limit
     )
-    known = set(vocabulary.answers)
-    train_set = QuestionSet(
-        [question for question in training if question.answer in known], sentences, vocabulary
-    )
-    val_set = QuestionSet(
-        [question for question in questions if question.split == "val"], sentences, vocabulary
-    )
+    known = pc.is_in(training.column("answer"), pa.array(vocabulary.answers)).to_numpy()
+    train_set = QuestionSet(training.take(np.flatnonzero(known)), sentences, vocabulary)
+    val_set = QuestionSet(table.in_split("val"), sentences, vocabulary)
     for question_set in (train_set, val_set):
         question_set.require_features(store)
     _claim(run_dir, config)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cache_schema import Question, open_questions, write_questions
 from cache_schema.errors import ClipMissing, InputError
 from train.question_set import QuestionSet
 from train.vocabulary import UNKNOWN, Vocabulary
@@ -26,6 +27,26 @@ def test_numbers_clips_answers_and_sentences(small_needle):
         np.testing.assert_array_equal(
             questions.text(np.array([row]))[0], small_needle.sentences.lookup([asked.question])[0]
         )
+
+
+def test_a_prepared_table_gives_the_same_without_making_its_questions(
+    small_needle, tmp_path, monkeypatch
+):
+    write_questions(tmp_path / "q.parquet", small_needle.questions)
+    in_memory = build(small_needle)
+    table = open_questions(tmp_path / "q.parquet")
+    made = []
+    monkeypatch.setattr(Question, "__post_init__", made.append)
+    opened = build(small_needle, table)
+    rows = np.array([5, 0, 5, len(table) - 1])
+    assert opened.clip_ids == in_memory.clip_ids
+    np.testing.assert_array_equal(opened.clip_of_question, in_memory.clip_of_question)
+    np.testing.assert_array_equal(opened.answer, in_memory.answer)
+    np.testing.assert_array_equal(opened.text(rows), in_memory.text(rows))
+    asked = [small_needle.questions[row] for row in rows]
+    assert opened.ids(rows) == tuple(q.question_id for q in asked)
+    assert opened.clips(rows) == [q.clip_id for q in asked]
+    assert made == []
 
 
 def test_refuses_no_questions(small_needle):
