@@ -9,11 +9,11 @@ import torch
 from cache_schema import InputError
 from extract.encoder_spec import EncoderSpec
 from extract.model_architecture import ModelArchitecture
+from extract.tokenizer_files import tokenizer_folder
 
 # What a configuration may say. open_clip hands everything else to transformers, which has options
 # that run code.
 _OPTIONS: Final = frozenset({"clean", "strip_sep_token"})
-_TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json")
 
 
 class SentenceTokens(Protocol):
@@ -46,10 +46,9 @@ def sentence_tokens(spec: EncoderSpec, architecture: ModelArchitecture) -> Sente
             f"the configuration of {spec.model} gives the tokenizer options that are not known: "
             f"{unknown or ['tokenizer_mode']}; known are {sorted(_OPTIONS)}"
         )
-    name = text_cfg.get("hf_tokenizer_name")
-    if not name:
+    folder = tokenizer_folder(spec, architecture)
+    if folder is None:
         return _ClipTokens(architecture.context_length, options)
-    folder = _tokenizer_folder(spec, str(name))
     return _FileTokens(folder, architecture.context_length, options)
 
 
@@ -94,15 +93,3 @@ class _FileTokens:
     def truncated(self, texts: Sequence[str]) -> int:
         clean, encode = self._tokenizer.clean_fn, self._tokenizer.tokenizer
         return sum(len(encode(clean(text)).input_ids) > self._longest for text in texts)
-
-
-def _tokenizer_folder(spec: EncoderSpec, name: str) -> Path:
-    folder = spec.tokenizer or (spec.weights and spec.weights.parent)
-    if folder is not None and any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        return folder
-    where = f"{folder} has no {_TOKENIZER_FILES[0]}" if folder else "no folder is named"
-    raise InputError(
-        f"the text tower of {spec.model} needs the tokenizer {name}, and {where}. Fetch its files "
-        f"once (`hf download {name} --include 'tokenizer*' 'special*' --local-dir FOLDER`), and put "
-        "them beside the weights or name their folder"
-    )
