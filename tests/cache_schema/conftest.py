@@ -1,9 +1,10 @@
 """A tiny identity and a tiny store with known features, for all tests of the contract."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,3 +190,39 @@ def run_python() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+class Zygote:
+    """A process that starts groups of writers."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self, store: Path, lists: list[list[str]], pause_s: float = 0.0) -> int:
+        """Starts a writer for each list; returns their process group."""
+        request = {"store": str(store), "lists": lists, "pause_s": pause_s}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def ended(self) -> list[int] | None:
+        """Waits until all writers are gone; returns their exit codes, None if they were killed."""
+        word, codes = self._process.stdout.readline().split(maxsplit=1)
+        assert word == "ended"
+        return None if codes.strip() == "killed" else json.loads(codes)
+
+    def run(self, store: Path, lists: list[list[str]]) -> None:
+        """Runs writers to their end."""
+        self.start(store, lists)
+        assert self.ended() == [0] * len(lists)
+
+
+@pytest.fixture(scope="session")
+def zygote(run_python: Callable[..., subprocess.Popen[str]]) -> Iterator[Zygote]:
+    process = run_python("import writer_zygote; writer_zygote.main()", stdin=subprocess.PIPE)
+    try:
+        yield Zygote(process)
+    finally:
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+        process.stdout.close()

@@ -127,7 +127,7 @@ def test_no_flipped_bit_is_read_in_silence_and_verifying_finds_each(store: Path)
 
 
 @pytest.mark.parametrize(
-    "count", [48, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "count", [24, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 @pytest.mark.parametrize("source", ["copy", "none"])
 def test_repair_undoes_a_flipped_bit(store: Path, tmp_path: Path, source: str, count: int) -> None:

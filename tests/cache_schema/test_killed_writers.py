@@ -5,12 +5,12 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,40 +28,8 @@ IDS = [f"c{number:02d}" for number in range(24)]
 OK_IDS = [clip_id for clip_id in IDS if clip_id != "c07"]
 
 
-class Zygote:
-    """A process that starts groups of writers."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def start(self, store: Path, lists: list[list[str]], pause_s: float = 0.0) -> int:
-        """Starts a writer for each list; returns their process group."""
-        request = {"store": str(store), "lists": lists, "pause_s": pause_s}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def ended(self) -> list[int] | None:
-        """Waits until all writers are gone; returns their exit codes, None if they were killed."""
-        word, codes = self._process.stdout.readline().split(maxsplit=1)
-        assert word == "ended"
-        return None if codes.strip() == "killed" else json.loads(codes)
-
-    def run(self, store: Path, lists: list[list[str]]) -> None:
-        """Runs writers to their end."""
-        self.start(store, lists)
-        assert self.ended() == [0] * len(lists)
-
-
-@pytest.fixture(scope="module")
-def zygote(run_python: Callable[..., subprocess.Popen[str]]) -> Iterator[Zygote]:
-    process = run_python("import writer_zygote; writer_zygote.main()", stdin=subprocess.PIPE)
-    try:
-        yield Zygote(process)
-    finally:
-        process.stdin.close()
-        assert process.wait(timeout=60) == 0
-        process.stdout.close()
+Writers = Any
+"""A ``conftest.Zygote``."""
 
 
 def contents(store: FeatureStore) -> tuple[object, ...]:
@@ -80,14 +48,14 @@ def wrongs(path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def calm(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+def calm(zygote: Writers, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     """What the store of undisturbed writers says."""
     path = tmp_path_factory.mktemp("calm") / "store"
     zygote.run(path, [IDS, IDS])
     return contents(open_store(path))
 
 
-def killed_after(zygote: Zygote, store: Path, seconds: float) -> bool:
+def killed_after(zygote: Writers, store: Path, seconds: float) -> bool:
     """Starts two writers and kills both after a while; tells whether they were still at work."""
     group = zygote.start(store, [IDS, IDS[::-1]])
     time.sleep(seconds)
@@ -123,7 +91,7 @@ def require_sound(path: Path, identity: FeatureIdentity, features: Callable) -> 
 )
 def test_killed_writers_lose_nothing_that_was_committed(
     rounds: int,
-    zygote: Zygote,
+    zygote: Writers,
     calm: tuple[object, ...],
     identity: FeatureIdentity,
     features: Callable,
@@ -165,7 +133,7 @@ def commits_of(path: Path) -> Counter[str]:
 
 
 def test_eight_writers_started_at_once_make_one_store(
-    zygote: Zygote, calm: tuple[object, ...], tmp_path: Path
+    zygote: Writers, calm: tuple[object, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "at-once" / "store"
     zygote.run(path, [IDS] * 8)
@@ -176,7 +144,7 @@ def test_eight_writers_started_at_once_make_one_store(
 
 
 def test_writers_with_overlapping_lists_do_every_clip_once(
-    zygote: Zygote, calm: tuple[object, ...], tmp_path: Path
+    zygote: Writers, calm: tuple[object, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "overlapping" / "store"
     zygote.run(path, [IDS[:12], IDS[6:18], IDS[12:], IDS[::-2]])
