@@ -78,13 +78,17 @@ class LocalStorage:
             FileNotFoundError: there is no such file.
         """
         try:
-            descriptor = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._root}/{key}", os.O_RDONLY | os.O_CLOEXEC)
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from error
         try:
-            return [_read_fully(descriptor, start, size) for start, size in ranges]
+            pieces = [os.pread(descriptor, size, start) for start, size in ranges]
+            for place, (start, size) in enumerate(ranges):
+                if len(pieces[place]) < size:
+                    pieces[place] = _read_on(descriptor, pieces[place], start, size)
         finally:
             os.close(descriptor)
+        return pieces
 
     def names(self, folder: str, *, after: str = "") -> list[str]:
         """Returns the names of the finished files in a folder; none where it is absent."""
@@ -189,8 +193,7 @@ class LocalStorage:
             return time.time()
 
 
-def _read_fully(descriptor: int, start: int, size: int) -> bytes:
-    piece = os.pread(descriptor, size, start)
+def _read_on(descriptor: int, piece: bytes, start: int, size: int) -> bytes:
     # Network file systems may give less than was asked for; only an empty read means the end.
     while len(piece) < size:
         more = os.pread(descriptor, size - len(piece), start + len(piece))

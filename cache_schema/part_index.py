@@ -106,11 +106,13 @@ class IndexHead:
 
 def hash_ids(clip_ids: Iterable[str]) -> tuple[Keys, Keys]:
     """Returns the keys of clip ids: the upper and lower halves of their BLAKE2b-128, uint64 [n]."""
-    # A lone surrogate is no valid id, but asking for one must find nothing instead of failing.
-    digests = [
-        hashlib.blake2b(clip_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        for clip_id in clip_ids
-    ]
+    ids = list(clip_ids)
+    try:
+        encoded = [clip_id.encode() for clip_id in ids]
+    except UnicodeEncodeError:
+        # A lone surrogate is in no valid id, but asking for one must find nothing instead of failing.
+        encoded = [clip_id.encode("utf-8", "surrogatepass") for clip_id in ids]
+    digests = [hashlib.blake2b(content, digest_size=16).digest() for content in encoded]
     pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
 
