@@ -1,6 +1,5 @@
 """Writing features into a store: claim a block, write its shards, verify them, commit."""
 
-import hashlib
 import os
 import secrets
 import threading
@@ -16,20 +15,19 @@ from cache_schema.block_claim import LEASE_S, BlockClaim, Heartbeat, read_claim
 from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, FileSeal, read_commit
 from cache_schema.block_ledger import BlockLedger, end_block
 from cache_schema.errors import (
-    CorruptStore,
     InputError,
     NonFiniteFeatures,
     StoreBusy,
     StoreNewer,
 )
 from cache_schema.identity import FeatureIdentity
-from cache_schema.int8_tokens import Float32, Int8
-from cache_schema.layout import COMMITS, ShardShape
+from cache_schema.int8_tokens import Float32
+from cache_schema.layout import COMMITS
 from cache_schema.manifest import Manifest
 from cache_schema.manifest_fold import fold_commits
 from cache_schema.manifest_version import base_version
 from cache_schema.outcome import ClipOutcome, Status
-from cache_schema.shard import encode_shard
+from cache_schema.shard_writer import ShardWriter
 from cache_schema.store_root import read_root, require_identity
 from cache_schema.stored_patches import patch_counts, stored
 
@@ -75,6 +73,7 @@ class StoreWriter:
                 f"{list(self._root.writer_features)}; this version does not. Upgrade "
                 f"videodistill-cache to add to it; reading works."
             )
+        self._shards = ShardWriter(self._storage)
         self.job = job or f"job-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
         self._open_claims: dict[str, BlockClaim] = {}
@@ -333,21 +332,24 @@ class StoreWriter:
     ) -> tuple[dict[int, CommittedClip], list[Float32]]:
         """Writes the patches of the clips that are ok; returns their entries, and int8 scales."""
         layout = self._root.layout
-        clips, scales = {}, []
-        for rank, (row, given) in enumerate(outcomes.items()):
-            slot = claim.block * layout.block_slots + rank
-            kept, outcome = stored(patch[row], self.identity), given
+        first_slot = claim.block * layout.block_slots
+
+        def publish(ranked: tuple[int, int]) -> tuple[CommittedClip, Float32 | None]:
+            rank, row = ranked
+            kept, outcome = stored(patch[row], self.identity), outcomes[row]
             seals = [
-                self._publish(place, kept.values, layout.patch_shard)
-                for place in layout.clip_files(claim.segment, slot)
+                self._shards.publish(place, kept.values, layout.patch_shard)
+                for place in layout.clip_files(claim.segment, first_slot + rank)
             ]
-            if kept.scale is not None:
-                scales.append(kept.scale)
             # A copy of a reduced clip tells the loss against its first source; it keeps that.
-            if given.loss is None and kept.loss is not None:
-                outcome = replace(given, loss=kept.loss)
-            clips[row] = CommittedClip(outcome=outcome, slot=slot, patch=next(iter(seals), None))
-        return clips, scales
+            if outcome.loss is None and kept.loss is not None:
+                outcome = replace(outcome, loss=kept.loss)
+            seal = next(iter(seals), None)
+            return CommittedClip(outcome=outcome, slot=first_slot + rank, patch=seal), kept.scale
+
+        made = self._shards.each(publish, enumerate(outcomes))
+        clips = {row: clip for row, (clip, _) in zip(outcomes, made, strict=True)}
+        return clips, [scale for _, scale in made if scale is not None]
 
     def _publish_block(
         self, claim: BlockClaim, cls: Float16, scales: Sequence[Float32]
@@ -356,31 +358,14 @@ class StoreWriter:
         if not len(cls):
             return None, None
         layout, place = self._root.layout, (claim.segment, claim.block)
-        cls_seal = self._publish(layout.cls_file(*place), cls, layout.cls_shard)
+        cls_seal = self._shards.publish(layout.cls_file(*place), cls, layout.cls_shard)
         scale_seal = None
         if layout.quantised:
             file = layout.scale_file(*place)
-            scale_seal = self._publish(file, np.stack(scales), layout.scale_shard)
+            scale_seal = self._shards.publish(file, np.stack(scales), layout.scale_shard)
         for shard in (*layout.block_files(*place), *layout.clip_files(claim.segment, 0)):
             self._storage.sync(shard.rpartition("/")[0])
         return cls_seal, scale_seal
-
-    def _publish(
-        self, place: str, features: Float16 | Int8 | Float32, shape: ShardShape
-    ) -> FileSeal:
-        content = encode_shard(features, shape)
-        file = self._storage.name(place)
-        if not self._storage.create(place, content.data, sync_name=False):
-            raise StoreBusy(
-                f"{file} is there already: the claim of this block was written before, and did not "
-                f"come to its commit. Abandon the claim and claim its clips again."
-            )
-        if not np.array_equal(np.frombuffer(self._storage.read(place), dtype=np.uint8), content):
-            raise CorruptStore(
-                f"{file} reads back differently than it was written; check the disk.", file=file
-            )
-        digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
-        return FileSeal(bytes=content.nbytes, digest=digest)
 
 
 def _finite(features: Float16) -> bool:
