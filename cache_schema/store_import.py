@@ -252,10 +252,10 @@ class _ClipReader:
         if tokens != wanted.frames and wanted.frame_policy != CHOSEN_FROM_UNKNOWN:
             raise UnusableClip("wrong_shape", f"has {tokens} frames, not {wanted.frames}")
         chosen = midpoints(tokens, wanted.frames)
-        wide = clip.cls[chosen]
-        cls[...] = to_half(wide)
-        patch[...] = to_half(clip.patch[chosen])
-        self.losses.append(MeasuredLoss.between(wide, cls))
+        for given, kept in ((clip.cls[chosen][:, None], cls[:, None]), (clip.patch[chosen], patch)):
+            if given.size:
+                kept[...] = to_half(given)
+                self.losses.append(MeasuredLoss.between(given, kept))
         return ClipOutcome(
             clip_id=clip_id,
             status=Status.OK,

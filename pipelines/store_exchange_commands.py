@@ -48,7 +48,7 @@ def store_export(
     from cache_schema import open_store
     from cache_schema.hdf5_export import ExportDtype, ExportLayout, export_bytes, export_hdf5
     from pipelines.clip_progress import clip_progress
-    from pipelines.store_report import print_json
+    from pipelines.store_report import print_json, shown_bytes
 
     source, form = open_store(store), cast("ExportLayout", layout)
     number = cast("ExportDtype", dtype)
@@ -78,7 +78,7 @@ def store_export(
         print_json({"clips": len(source), "bytes": size, "file": str(target), "dry_run": dry_run})
         return
     what = "about " if dry_run else f"written to {target}, "
-    typer.echo(f"{len(source)} clips, {what}{size / 1e6:.0f} MB")
+    typer.echo(f"{len(source)} clips, {what}{shown_bytes(size)}")
 
 
 @exchange_app.command("import")

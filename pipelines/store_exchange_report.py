@@ -2,7 +2,7 @@
 
 from cache_schema.store_convert import ConversionPlan, ConversionReport
 from cache_schema.store_import import ImportPlan, ImportReport
-from pipelines.store_report import print_json, print_line, print_lines
+from pipelines.store_report import print_json, print_line, print_lines, shown_bytes
 
 _SHOWN = 20
 
@@ -26,7 +26,7 @@ def print_import_plan(plan: ImportPlan, *, as_json: bool) -> None:
         [
             (
                 f"{len(plan.pending)} of {plan.clips} clips to import, "
-                f"{plan.bytes_needed / 1e6:.0f} MB; {identity.frames} frames of "
+                f"{shown_bytes(plan.bytes_needed)}; {identity.frames} frames of "
                 f"{identity.patches} patches, width {identity.dim}"
             ),
             f"unknown: {', '.join(identity.unknown) or 'nothing'}",
@@ -91,7 +91,7 @@ def print_conversion(
             }
         )
         return
-    sizes = f"{plan.source_bytes / 1e6:.0f} MB become {plan.target_bytes / 1e6:.0f} MB"
+    sizes = f"{shown_bytes(plan.source_bytes)} become {shown_bytes(plan.target_bytes)}"
     if report is None:
         what = f"{len(plan.pending)} of {plan.clips} clips to convert"
         print_line(f"{target}: {plan.identity.variant}: {what}; {sizes}")

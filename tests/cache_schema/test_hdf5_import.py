@@ -70,7 +70,7 @@ def test_mist(tmp_path: Path, take: Callable[..., ImportReport]) -> None:
     assert np.isnan(store.frame_times("a")).all()
     assert store.outcome("a").frame_index is None
     assert verify_store(tmp_path / "store") == []
-    difference = np.abs(features[:, :, 0].astype(np.float64) - half[:, :, 0]).max()
+    difference = np.abs(features.astype(np.float64) - half).max()
     assert report.rounding is not None
     assert report.rounding.max_abs == pytest.approx(difference, rel=1e-5)
 
