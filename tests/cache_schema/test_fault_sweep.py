@@ -12,6 +12,14 @@ import pytest
 Start = Callable[..., subprocess.Popen[str]]
 
 
+def _swept(run_python: Start, *arguments: object) -> list[dict]:
+    script = "import sys, fault_sweep; fault_sweep.main(*sys.argv[1:])"
+    process = run_python(script, *arguments)
+    printed, _ = process.communicate()
+    assert process.returncode == 0
+    return [json.loads(line) for line in printed.splitlines()]
+
+
 LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -32,11 +40,7 @@ LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
 def test_no_fault_at_any_step_harms_the_store(
     kind: str, clips: int, run_python: Start, tmp_path: Path
 ) -> None:
-    script = "import sys, fault_sweep; fault_sweep.main(*sys.argv[1:])"
-    process = run_python(script, kind, tmp_path / "sweep", clips)
-    printed, _ = process.communicate()
-    assert process.returncode == 0
-    runs = [json.loads(line) for line in printed.splitlines()]
+    runs = _swept(run_python, kind, tmp_path / "sweep", clips)
     assert [run for run in runs if run["problems"]] == []
     # Otherwise the faults would not have met the store.
     assert len(runs) > 60
@@ -51,3 +55,10 @@ def test_no_fault_at_any_step_harms_the_store(
     if kind == "ENOSPC":
         told = [run["ended"] for run in runs if run["ended"] != "untouched"]
         assert all("No space left on device" in line for line in told)
+
+
+def test_a_store_that_did_not_force_names_to_disk_would_be_found_out(
+    run_python: Start, tmp_path: Path
+) -> None:
+    runs = _swept(run_python, "power", tmp_path / "sweep", 1, "careless")
+    assert any("were committed" in line for run in runs for line in run["problems"])
