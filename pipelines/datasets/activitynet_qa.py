@@ -83,7 +83,7 @@ ACTIVITYNET_QA: Final = Dataset(
         for letter, what in (("q", "questions"), ("a", "answers"))
     ),
     videos="videos/v_<video name>.mp4",
-    licence="annotations under Apache 2.0; the videos are their makers'",
+    licence="annotations and code under the MIT licence; the videos are their makers'",
     offered="annotations with the ActivityNet-QA code, videos by request from ActivityNet",
     splits="official",
     rows=_rows,

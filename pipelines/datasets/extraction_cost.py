@@ -89,13 +89,14 @@ def costs(clips: int, frames: int = DEFAULT_FRAMES) -> list[StoreCost]:
 def describe_costs(clips: int, frames: int = DEFAULT_FRAMES) -> list[str]:
     """One line an encoder."""
     return [
-        f"{c.encoder:9} {_size(c.bytes):>9}, {_time(c.seconds):>11} at {c.frames_per_s:g} frames/s "
+        f"{c.encoder:9} {shown_size(c.bytes):>9}, {_time(c.seconds):>11} at {c.frames_per_s:g} frames/s "
         f"({c.where})"
         for c in costs(clips, frames)
     ]
 
 
-def _size(number: float) -> str:
+def shown_size(number: float) -> str:
+    """Bytes in the largest unit that leaves a number above one."""
     unit, length = next(
         ((unit, length) for unit, length in (("TB", 1e12), ("GB", 1e9)) if number >= length),
         ("MB", 1e6),

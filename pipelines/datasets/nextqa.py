@@ -116,7 +116,7 @@ def _dataset(
             AnnotationFile(name=MAPPING, holds="folders of the videos in VidOR", optional=True),
         ),
         videos="videos/<folder>/<video>.mp4",
-        licence="annotations under MIT's licence; the videos are VidOR's (YFCC-100M)",
+        licence="annotations and code under the MIT licence; the videos are VidOR's (YFCC-100M)",
         offered="annotations with the NExT-QA code, videos by VidOR; without the map of folders all "
         "videos lie in videos/",
         splits="official; the test answers are public",
