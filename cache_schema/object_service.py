@@ -1,7 +1,8 @@
 """A process that makes the requests of a forked child, where obstore would wait for ever.
 
-The child starts a fresh interpreter and talks to it through its standard input and output: a message is a length (4 bytes, little endian), that many bytes of
-JSON, and the ``bytes`` of payload that the JSON announces. It ends when its input does.
+The child starts it as a fresh interpreter and talks to it through its standard input and output: a
+message is a length (4 bytes, little endian), that many bytes of JSON, and the ``bytes`` of payload
+that the JSON announces. It ends when its input does.
 """
 
 import contextlib
