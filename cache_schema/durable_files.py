@@ -99,8 +99,11 @@ def _write_aside(path: Path, content: Buffer) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            # A full disk is told by the writing, which knows no name.
+            error.filename = os.fspath(path)
         raise
     return temporary
 

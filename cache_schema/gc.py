@@ -13,6 +13,7 @@ from cache_schema.layout import CLAIMS, COMMITS, MANIFEST, StoreLayout
 from cache_schema.manifest_version import (
     ManifestVersion,
     newest_version,
+    point_current,
     read_version,
     record_key,
     version_numbers,
@@ -136,6 +137,9 @@ def collect(
     with StoreWriter(root.storage.location, root.identity, job="gc") as writer:
         writer.pending([])
     plan = plan_gc(location, older_than_s=older_than_s)
+    if plan.kept_versions:
+        # A compactor that died may have left the hint at a version that goes.
+        point_current(root.storage, plan.kept_versions[-1])
     for number, item in enumerate(plan.garbage, start=1):
         if _is_record(item.place) and _is_pinned(root, item.place):
             # Since it was looked at: what it shows must stay too.
@@ -152,7 +156,8 @@ def _kept_versions(root: StoreRoot, older_than_s: float) -> list[ManifestVersion
     numbers = version_numbers(root.storage)
     keep = {newest_version(root.storage), *(pin.version for pin in read_pins(root.storage))}
     for number, successor in pairwise(numbers):
-        if root.storage.age_s(record_key(successor)) <= older_than_s:
+        # Whoever opens the store finds a version first, and reads it then.
+        if root.storage.age_s(record_key(successor)) <= max(older_than_s, LEASE_S):
             keep.add(number)
     return [read_version(root, number) for number in sorted(keep) if number]
 

@@ -80,6 +80,9 @@ def newest_version(storage: Storage) -> int:
         known = version_numbers(storage)
         newest = known[-1] if known else 0
         if number is not None and newest < number:
+            if _read_current(storage) != number:
+                # Others have folded and collected since the first look.
+                return newest_version(storage)
             file = storage.name(record_key(number))
             raise CorruptStore(
                 f"{storage.name(CURRENT_KEY)} names version {number}, whose file is missing; restore "
