@@ -37,7 +37,7 @@ _FLAGS: Final = {
     "i_act": "indirect:action",
     "i_temp": "indirect:temporal",
 }
-"""Fields that are 1 for the questions of a generalisation split -> tag."""
+"""Fields that are 1 for the test questions of a generalisation split -> tag."""
 
 
 def _rows(source: SourceFolder) -> Iterator[Row]:
@@ -58,9 +58,10 @@ def _question(source: SourceFolder, record: Record, *, training: bool) -> tuple[
         f"structural:{record.text('structural')}",
         f"answer:{record.text('ans_type')}",
     ]
-    tags += [tag for field, tag in _FLAGS.items() if record.has(field) and record.whole(field)]
-    if record.has("direct_equiv"):
-        tags.append(f"direct:{record.name('direct_equiv')}")
+    if not training:
+        tags += [tag for field, tag in _FLAGS.items() if record.has(field) and record.whole(field)]
+        if record.has("direct_equiv"):
+            tags.append(f"direct:{record.name('direct_equiv')}")
     return (
         *source.clip(video, "videos", f"{video}.mp4"),
         Question(
