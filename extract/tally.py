@@ -120,12 +120,12 @@ def tally_of(
 def _outcomes(
     location: str | os.PathLike[str], wanted: set[str]
 ) -> tuple[tuple[Failure, ...], set[str]]:
+    columns = ["clip_id", "status", *FAILURE_COLUMNS[1:]]
     try:
-        manifest = open_store(location).manifest()
+        manifest = open_store(location).manifest(columns)
     except StoreAbsent:
         return (), set()
-    columns = ["clip_id", "status", *FAILURE_COLUMNS[1:]]
-    rows = [row for row in manifest.select(columns).to_pylist() if row["clip_id"] in wanted]
+    rows = [row for row in manifest.to_pylist() if row["clip_id"] in wanted]
     ok = {row["clip_id"] for row in rows if row["status"] == Status.OK}
     failures = [
         Failure(**{column: row[column] for column in FAILURE_COLUMNS})
