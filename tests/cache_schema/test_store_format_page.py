@@ -29,3 +29,15 @@ def test_the_root_attributes_are_those_of_the_store() -> None:
 def test_the_commit_is_that_of_the_store() -> None:
     commit = json.loads((STORE / "commits" / "000000.000001.json").read_text())
     assert json.loads(_block("json", 1)) == commit
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    section = PAGE.split("\n## Faults\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 23
+    files = {file.stem: file.read_text(encoding="utf-8") for file in ROOT.glob("tests/*/test_*.py")}
+    for row in rows:
+        named = re.findall(r"`(test_\w+)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in files[file], f"{file}::{test}"
