@@ -130,7 +130,8 @@ class ManifestPart:
             CorruptStore: the part is missing or damaged.
         """
         try:
-            file = pq.ParquetFile(self._file(), metadata=self.metadata)
+            # One read for all columns: each would be a request to an object store.
+            file = pq.ParquetFile(self._file(), metadata=self.metadata, pre_buffer=True)
             # Threads would keep memory of their own, and a row group is too small for them.
             table = file.read_row_groups(
                 list(groups), columns=list(columns), use_threads=len(groups) > 1
