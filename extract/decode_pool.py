@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -163,17 +163,22 @@ class DecodePool:
         self, process: "_DecodeProcess | None", request: FrameRequest
     ) -> tuple["_DecodeProcess | None", DecodedClip]:
         seconds = self._limits.deadline(_size_of(request.path))
-        for attempt in range(1, _TRIES + 1):
+        requests = [request] * _TRIES
+        if request.backend != "pyav":
+            # What another library cannot do in its limits, PyAV may.
+            requests = [request, *[replace(request, backend="pyav")] * _TRIES]
+        for attempt, tried in enumerate(requests, start=1):
             process = process or self._start()
             try:
-                clip = process.decode(request, seconds)
+                clip = process.decode(tried, seconds)
             except ClipRefused as refused:
                 self._end(process)
                 process = None
                 if self._stopping.is_set():
                     raise CancelledError from refused
                 # A crash may have come from elsewhere (an OOM killer): one more try settles it.
-                if refused.reason == "timeout" or attempt == _TRIES:
+                last = attempt == len(requests)
+                if last or (refused.reason == "timeout" and tried.backend == "pyav"):
                     return None, _refused(refused)
             else:
                 if process.served >= self._recycle_after:

@@ -31,8 +31,11 @@ if "unborn" in sys.argv[1:]:
     sys.exit("no such library")
 send({"status": "ready"})
 while True:
-    name = os.path.basename(receive()["path"])
-    if name.startswith("good"):
+    request = receive()
+    name = os.path.basename(request["path"])
+    if name.startswith("other") and request["backend"] != "pyav":
+        os.kill(os.getpid(), signal.SIGSEGV) if name == "other-crash" else time.sleep(600)
+    elif name.startswith(("good", "other")):
         answer(bytes([1, 2, 3]))
     elif name == "spin":  # native code that holds the interpreter and never comes back
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM})
@@ -122,6 +125,14 @@ def test_a_decoder_that_breaks_costs_one_clip(double, ask, name, reason, detail)
     assert (broken.reason, broken.pixels) == (reason, None)
     assert detail in broken.detail
     assert first.pixels.tolist() == last.pixels.tolist() == [[[[1, 2, 3]]]]
+
+
+@pytest.mark.parametrize("name", ["other-crash", "other-hang"])
+def test_what_breaks_another_library_is_left_to_pyav(double, ask, name):
+    limits = DecodeLimits(seconds=1.0)
+    with DecodePool(1, limits, command=double) as pool:
+        clip = pool.submit(ask(name, limits, backend="decord")).result(timeout=30)
+    assert (clip.reason, clip.pixels.tolist()) == ("", [[[[1, 2, 3]]]])
 
 
 def test_an_accident_is_not_held_against_the_clip(double, ask):
