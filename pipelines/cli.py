@@ -85,6 +85,7 @@ def _experiment(
 ) -> "Experiment":
     from pipelines.datasets.registry import find
     from pipelines.encoders import default_store
+    from pipelines.presets import own_preset
     from pipelines.steps import Experiment
     from pipelines.workspace import Workspace
 
@@ -92,7 +93,7 @@ def _experiment(
     return Experiment(
         workspace=space,
         store_path=store or default_store(space),
-        preset=preset or space.dataset.folder,
+        preset=preset or own_preset(space.dataset),
         overrides=overrides or [],
         console=Console(),
     )

@@ -30,7 +30,7 @@ from pipelines.datasets.registry import require_videos
 from pipelines.durations import read_durations, record_duration, timed
 from pipelines.encoders import store_of
 from pipelines.prepared import load
-from pipelines.presets import preset_path, read_runs
+from pipelines.presets import Preset, own_preset, preset_path, read_preset
 from pipelines.reporting import write_report
 from pipelines.sentences import encode_sentences, load_sentences
 from pipelines.summary import Evaluated, Summary, provenance, summarise
@@ -44,7 +44,6 @@ from train.predictions import Prediction
 
 PREDICTIONS = "predictions_test.parquet"
 PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"
-MAIN_RUN = "videodistill"
 MAJORITY = "majority"
 _VIDEOS_PER_LINE = 50
 _CHOSEN = {"clip-choice": "clips", "multiple-choice": "answers"}
@@ -76,7 +75,27 @@ class Experiment:
     @property
     def runs(self) -> dict[str, TrainConfig]:
         """The preset's runs."""
-        return read_runs(preset_path(self.preset), list(self.overrides), self.workspace.seed)
+        return dict(self._preset.runs)
+
+    @property
+    def main_run(self) -> str:
+        """The run that the report shows the frames of."""
+        return self._preset.main_run
+
+    @property
+    def folder(self) -> Path:
+        """Where the preset's runs, their summary and their report lie."""
+        folder = self.workspace.runs / self._preset.folder
+        return folder / Path(self.store_path).name if self._preset.per_store else folder
+
+    @cached_property
+    def _preset(self) -> Preset:
+        return read_preset(
+            preset_path(self.preset),
+            list(self.overrides),
+            self.workspace.seed,
+            own=own_preset(self.workspace.dataset),
+        )
 
     @property
     def beside(self) -> Path:
@@ -85,7 +104,7 @@ class Experiment:
 
     def run_dir(self, name: str) -> Path:
         """Where one run lies."""
-        return self.workspace.runs / name
+        return self.folder / name
 
     def say(self, text: str) -> None:
         """Print one line, unmarked: ids and paths may hold square brackets."""
@@ -230,8 +249,7 @@ def extract(
 def train(experiment: Experiment) -> None:
     """Stage two: every run of the preset that is not complete."""
     _require_trainable(experiment.workspace.dataset, experiment.annotations)
-    folder = experiment.workspace.runs
-    runs = experiment.runs
+    folder, runs = experiment.folder, experiment.runs
     if all(is_complete(folder / name, config) for name, config in runs.items()):
         experiment.say(f"train: {', '.join(runs)} are complete in {folder}; nothing to do")
         return
@@ -269,7 +287,7 @@ def _require_trainable(dataset: Dataset, annotations: Annotations) -> None:
 
 def evaluate(experiment: Experiment) -> Summary:
     """Answer the test questions with every run, and write `summary.json`."""
-    folder = experiment.workspace.runs
+    folder = experiment.folder
     if _is_newer(folder / "summary.json", _evaluated_files(experiment)):
         experiment.say(
             f"evaluate: {folder / 'summary.json'} is newer than every run; nothing to do"
@@ -289,14 +307,14 @@ def evaluate(experiment: Experiment) -> Summary:
                 output=experiment.run_dir(name) / PREDICTIONS,
             )
         at_init = None
-        if (experiment.run_dir(MAIN_RUN) / INITIAL).is_file():
+        if (experiment.run_dir(experiment.main_run) / INITIAL).is_file():
             at_init = evaluate_run(
-                experiment.run_dir(MAIN_RUN),
+                experiment.run_dir(experiment.main_run),
                 store,
                 annotations.questions,
                 sentences,
                 checkpoint=INITIAL,
-                output=experiment.run_dir(MAIN_RUN) / PREDICTIONS_AT_INIT,
+                output=experiment.run_dir(experiment.main_run) / PREDICTIONS_AT_INIT,
             )
         questions = tabled(annotations.questions)
         test, training = questions.in_split("test"), questions.in_split("train")
@@ -321,7 +339,7 @@ def report(experiment: Experiment) -> Path:
         InputError: The runs were not evaluated yet.
     """
     space = experiment.workspace
-    page, numbers = space.runs / "report.html", space.runs / "summary.json"
+    page, numbers = experiment.folder / "report.html", experiment.folder / "summary.json"
     if not numbers.is_file():
         name = space.dataset.name
         raise InputError(f"There is no {numbers}: run `make evaluate DATASET={name}` first.")
@@ -334,7 +352,7 @@ def report(experiment: Experiment) -> Path:
         about=_about(space),
         summary=json.loads(numbers.read_text()),
         runs={name: experiment.run_dir(name) for name in experiment.runs},
-        predictions=experiment.run_dir(MAIN_RUN) / PREDICTIONS,
+        predictions=experiment.run_dir(experiment.main_run) / PREDICTIONS,
         annotations=experiment.annotations,
         store=experiment.store(),
     )

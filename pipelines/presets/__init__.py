@@ -2,14 +2,45 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cache_schema.errors import InputError
+from pipelines.datasets.dataset import Dataset
 from train.config import TrainConfig
 
-PRESETS = Path(__file__).parent
+PRESETS: Final = Path(__file__).parent
+MAIN_RUN: Final = "videodistill"
+"""The run that a data set's preset is about; the others are its rivals."""
+INHERITED: Final = "data set"
+"""The only value of `inherits`: the preset that the data set has."""
+_KEYS: Final = frozenset({"inherits", "per_store", "train", "runs"})
+
 Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """The runs of one file, and where they belong."""
+
+    runs: Mapping[str, TrainConfig]
+    """Run name -> configuration, in the file's order."""
+    folder: str
+    """The folder of these runs below the data set's; empty for its own preset, whose runs lie there."""
+    per_store: bool
+    """Whether each feature store has a folder of runs: the file is about what stores differ in."""
+
+    @property
+    def main_run(self) -> str:
+        """The run that a report shows the frames of."""
+        return MAIN_RUN if MAIN_RUN in self.runs else next(iter(self.runs))
+
+
+def own_preset(dataset: Dataset) -> str:
+    """The name of a data set's preset: its own name, or its folder's where it shares one."""
+    shipped = PRESETS / f"{dataset.name}.toml"
+    return dataset.name if shipped.is_file() else dataset.folder
 
 
 def preset_path(name: str) -> Path:
@@ -26,31 +57,77 @@ def preset_path(name: str) -> Path:
     raise InputError(f"There is no preset {name!r}: give a TOML file, or one of: {known}.")
 
 
-def read_runs(path: Path, overrides: list[str], seed: int) -> dict[str, TrainConfig]:
-    """The runs of a preset file, in its order.
+def read_preset(path: Path, overrides: list[str], seed: int, *, own: str | None = None) -> Preset:
+    """Read a preset file.
+
+    A file with `inherits = "data set"` says only what its runs change of the data set's main run, so
+    that one file serves every data set. Its runs get a folder of their own, named after the file.
 
     Args:
         path: TOML with a table `train` of shared options and a table `runs.<name>` per run.
         overrides: `key=value` lines applied to every run, as in `model.selected=16`.
         seed: Training seed of every run that does not set its own.
+        own: Name of the data set's preset, for files that inherit.
 
     Raises:
-        InputError: The file is not TOML, has no runs, or sets an option that does not exist.
+        InputError: The file is not TOML, has no runs, sets an option that does not exist, or inherits
+            where there is nothing to inherit.
     """
+    tree = _read_tree(path)
+    shared = _merge({"seed": seed}, tree.get("train", {}))
+    inherits = "inherits" in tree
+    if inherits:
+        shared = _merge(_inherited(path, tree, own, seed), tree.get("train", {}))
+    changes = _parse_overrides(overrides)
+    return Preset(
+        runs={
+            name: TrainConfig.from_dict(_merge(_merge(shared, options), changes))
+            for name, options in tree["runs"].items()
+        },
+        folder=path.stem if inherits else "",
+        per_store=_is_per_store(path, tree),
+    )
+
+
+def _read_tree(path: Path) -> Tree:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
-    unknown = sorted(tree.keys() - {"train", "runs"})
+    unknown = sorted(tree.keys() - _KEYS)
     if unknown or not tree.get("runs"):
         problem = f"has unknown tables {unknown}" if unknown else "names no runs"
         raise InputError(f"{path} {problem}; it wants [train] and at least one [runs.<name>].")
-    shared = _merge({"seed": seed}, tree.get("train", {}))
-    changes = _parse_overrides(overrides)
-    return {
-        name: TrainConfig.from_dict(_merge(_merge(shared, own), changes))
-        for name, own in tree["runs"].items()
-    }
+    return tree
+
+
+def _inherited(path: Path, tree: Tree, own: str | None, seed: int) -> Tree:
+    """All options of the data set's main run."""
+    if tree["inherits"] != INHERITED:
+        raise InputError(
+            f"{path}: inherits is {tree['inherits']!r}; the only choice is {INHERITED!r}."
+        )
+    if own is None:
+        raise InputError(f"{path} inherits from a data set's preset; name the data set.")
+    below = preset_path(own)
+    if "inherits" in _read_tree(below):
+        raise InputError(f"{path} inherits from {below}, which inherits itself.")
+    preset = read_preset(below, [], seed)
+    if path.stem in preset.runs:
+        raise InputError(
+            f"{path}: {below} has a run {path.stem!r} already, whose folder these runs would get; "
+            "give the file another name."
+        )
+    return preset.runs[preset.main_run].to_dict()
+
+
+def _is_per_store(path: Path, tree: Tree) -> bool:
+    value = tree.get("per_store", False)
+    if not isinstance(value, bool) or (value and "inherits" not in tree):
+        raise InputError(
+            f"{path}: per_store is {value!r}; it is true or false, and goes with inherits."
+        )
+    return value
 
 
 def _parse_overrides(overrides: list[str]) -> Tree:
