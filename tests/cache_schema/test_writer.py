@@ -1,6 +1,7 @@
 """Writing: what is accepted, what is refused, and who keeps a clip that two jobs want."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -472,3 +473,19 @@ def test_only_an_imported_store_may_lack_its_frames(
             else:
                 with pytest.raises(InputError, match="does not tell its frames"):
                     writer.write_block(claim, [outcome], cls[None], patch[None])
+
+
+def test_ids_are_in_no_files_name(
+    empty_store: Path, identity: FeatureIdentity, write_clips_of: Callable[..., None]
+) -> None:
+    ids = ["..", "/abs", "a/b", "A/B", "-dash", ".hidden", "ü", "u\u0308", "x" * 200]
+    with StoreWriter(empty_store, identity) as writer:
+        write_clips_of(writer, ids)
+        writer.compact()
+    store = open_store(empty_store)
+    assert store.clip_ids == sorted(ids)
+    assert len(store.read_cls(ids)) == len(ids)
+    # So neither separators nor letters of one case, nor their number, matter to a file system.
+    names = [file.name for file in empty_store.rglob("*") if not file.name.startswith("part-")]
+    allowed = r"[0-9.]+json|c[0-9.]+|v[0-9]+\.json|seg-[0-9]+|CURRENT|zarr\.json|[a-z]+"
+    assert [name for name in names if re.fullmatch(allowed, name) is None] == []
