@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache_schema.errors import CorruptStore, StoreOlder
+from cache_schema.errors import CorruptStore
 from cache_schema.manifest_audit import manifest_flaws
 from cache_schema.manifest_version import (
     CURRENT_KEY,
@@ -70,7 +70,7 @@ def _current_steps(storage: Storage, newest: int) -> Iterator[RepairStep]:
     why = ""
     try:
         newest_version(storage)
-    except (CorruptStore, StoreOlder) as error:
+    except CorruptStore as error:
         why = str(error)
     if not why and newest and not storage.exists(CURRENT_KEY):
         why = "is missing"

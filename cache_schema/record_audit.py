@@ -31,7 +31,8 @@ class RecordFlaw(NamedTuple):
 def root_flaws(root: StoreRoot) -> Iterator[RecordFlaw]:
     """Compares the store's own metadata with the copy that the newest manifest version keeps."""
     copy = root_copy(root.storage)
-    if copy is None:
+    if copy is None or copy.get("digest") != root.identity.digest:
+        # A manifest of another store is told of as such.
         return
     document = json.loads(root.storage.read(ROOT_KEY))
     # Attributes of other programs are none of our business.

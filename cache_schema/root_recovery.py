@@ -38,6 +38,11 @@ def recover_root(storage: Storage, source: Storage | None) -> tuple[StoreRoot, R
         CorruptStore: the root is damaged, and nothing tells what it said.
     """
     told = root_copy(storage) or _attributes(source)
+    with contextlib.suppress(StoreError):
+        root = read_root(storage.location)
+        if told is not None and told.get("digest") != root.identity.digest:
+            # The root vouches for its identity: it is the manifest that came from another store.
+            return root, None
     if told is None:
         return read_root(storage.location), None
     attributes = _in_order(storage, told)

@@ -351,3 +351,49 @@ def test_the_manifest_is_made_anew_where_it_cannot_be_restored(
     assert repair_store(many_versions).done == ()
     with StoreWriter(many_versions, filled.identity) as writer:
         assert writer.compact() == report.version
+
+
+def test_a_manifest_from_another_store_does_not_change_the_root(
+    filled, tmp_path: Path, make_identity: Callable, write_clips_of: Write
+) -> None:
+    other = make_identity(encoder="ViT-B-16")
+    create_store(tmp_path / "other", other, block_slots=4, segment_slots=8)
+    with StoreWriter(tmp_path / "other", other) as writer:
+        write_clips_of(writer, ["a"])
+        writer.compact()
+    rows = open_store(filled.path).manifest().to_pylist()
+    shutil.rmtree(filled.path / "manifest")
+    shutil.copytree(tmp_path / "other" / "manifest", filled.path / "manifest")
+    before = (filled.path / "zarr.json").read_bytes()
+    assert repair_store(filled.path).left == ()
+    assert (filled.path / "zarr.json").read_bytes() == before
+    assert open_store(filled.path).manifest().to_pylist() == rows
+    assert wrongs(filled.path) == []
+
+
+@pytest.mark.parametrize("source", ["copy", "anew", "none"])
+@pytest.mark.parametrize("name", [PATCH, CLS, "seg-000000/patch_scale/c.0.0.0"])
+def test_int8_features_are_repaired_alike(
+    tmp_path: Path, make_identity: Callable, write_clips_of: Write, name: str, source: str
+) -> None:
+    identity = make_identity(quantised="int8-token")
+    for folder in ("store", "anew"):
+        create_store(tmp_path / folder, identity, block_slots=4, segment_slots=8)
+        with StoreWriter(tmp_path / folder, identity) as writer:
+            write_clips_of(writer, ["c0", "c1", "c2", "c3"][:: 1 if folder == "store" else -1])
+            writer.compact()
+    path = tmp_path / "store"
+    shutil.copytree(path, tmp_path / "copy")
+    expected = open_store(path).read_patches(["c0", "c1", "c2", "c3"])
+    flip(path / name, 20)
+    if source == "none":
+        repair_store(path, drop=True)
+        store = open_store(path)
+        assert len(store) == 3
+        kept = [int(clip_id[1]) for clip_id in store.clip_ids]
+        np.testing.assert_array_equal(store.read_patches(store.clip_ids), expected[kept])
+    else:
+        report = repair_store(path, source=tmp_path / source)
+        assert [step.action for step in report.done] == ["restore"]
+        assert files(path) == files(tmp_path / "copy")
+    assert wrongs(path) == []
