@@ -1,10 +1,12 @@
 """Showing a job while it runs: live bars on a terminal, a log line every few seconds elsewhere."""
 
 import logging
+import threading
 import time
 from typing import IO, Final, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -12,11 +14,12 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from extract.block_records import BlockReport, ClipDone
 from extract.plan import ExtractionPlan
+from extract.running_counts import RunningCounts
 from extract.tally import Tally
 
 _LOG: Final = logging.getLogger("extract")
@@ -61,51 +64,48 @@ class Silent:
         """Ignores the end."""
 
 
-class _Counts:
-    """Running sums that both displays show."""
+class OneAtATime:
+    """Hands events of many threads to a display one at a time, and remembers whose they were."""
 
-    def __init__(self) -> None:
-        self.begin = time.monotonic()
-        self.total = self.done = self.failed = self.frames = 0
-        self.decode_wait = self.encode = self.write = 0.0
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display = display
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
 
     def start(self, plan: ExtractionPlan) -> None:
-        self.begin = time.monotonic()
-        self.total = len(plan.pending)
+        """The job begins."""
+        with self._lock:
+            self._display.start(plan)
 
     def clip(self, done: ClipDone) -> None:
-        self.done += 1
-        self.failed += not done.ok
-        self.frames += done.frames
+        """A clip was extracted or failed."""
+        with self._lock:
+            # A block that is done twice, because its worker died late, is news only once.
+            if done.clip_id not in self._told:
+                self._told.add(done.clip_id)
+                self._display.clip(done)
 
     def block(self, report: BlockReport) -> None:
-        self.decode_wait += report.decode_wait
-        self.encode += report.encode
-        self.write += report.write
+        """A block was committed."""
+        with self._lock:
+            self._display.block(report)
 
-    @property
-    def text(self) -> str:
-        rate = self.frames / max(time.monotonic() - self.begin, 1e-9)
-        spent = max(self.decode_wait + self.encode + self.write, 1e-9)
-        shares = (
-            f"waiting for decoder {self.decode_wait / spent:.0%}, "
-            f"encoder {self.encode / spent:.0%}, disk {self.write / spent:.0%}"
-        )
-        return f"{self.failed} failed, {rate:.0f} frames/s; {shares}"
+    def note(self, message: str) -> None:
+        """Something that a person should know."""
+        with self._lock:
+            self._display.note(message)
 
-    @property
-    def remaining(self) -> str:
-        if not self.done:
-            return "unknown"
-        seconds = (time.monotonic() - self.begin) / self.done * max(self.total - self.done, 0)
-        return time.strftime("%H:%M:%S", time.gmtime(seconds))
+    def end(self, tally: Tally) -> None:
+        """The job is over."""
+        with self._lock:
+            self._display.end(tally)
 
 
 class LogProgress:
     """Log lines of the logger ``extract``, at most one every few seconds."""
 
     def __init__(self, every_s: float = _LOG_SECONDS) -> None:
-        self._counts = _Counts()
+        self._counts = RunningCounts()
         self._every = every_s
         self._next = 0.0
 
@@ -140,53 +140,94 @@ class LogProgress:
 
 
 class TerminalProgress:
-    """A live bar."""
+    """A live panel: the bar with the time left, and below it what happens and where time goes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._counts = _Counts()
+        self._counts = RunningCounts()
         self._bar = Progress(
             TextColumn("clips"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
+            TextColumn("{task.description}", markup=False),
+            expand=True,
         )
+        self._room = ""
         self._task: TaskID | None = None
+        self._live = Live(
+            get_renderable=self._panel, console=console, transient=True, refresh_per_second=2
+        )
 
     def start(self, plan: ExtractionPlan) -> None:
-        """Says what is to be done and shows the bar."""
+        """Says what is to be done and shows the panel."""
         self._counts.start(plan)
+        self._room = _room(plan)
         self._console.print(describe(plan), markup=False)
         if plan.pending:
-            self._task = self._bar.add_task("starting", total=len(plan.pending))
-            self._bar.start()
+            self._task = self._bar.add_task("", total=len(plan.pending))
+            self._live.start()
 
     def clip(self, done: ClipDone) -> None:
         """Moves the bar."""
         self._counts.clip(done)
-        self._update(advance=1)
 
     def block(self, report: BlockReport) -> None:
         """Updates the waits."""
         self._counts.block(report)
-        self._update(advance=0)
 
     def note(self, message: str) -> None:
-        """Prints a line above the bar."""
+        """Prints a line above the panel."""
         self._console.print(message, markup=False)
 
     def end(self, tally: Tally) -> None:
-        """Takes the bar away and says how it ended."""
-        self._bar.stop()
+        """Takes the panel away and says how it ended."""
+        self._live.stop()
         self._console.print(str(tally), markup=False)
 
-    def _update(self, advance: int) -> None:
+    def _panel(self) -> Group:
+        counts = self._counts
         if self._task is not None:
-            self._bar.update(self._task, advance=advance, description=self._counts.text)
+            self._bar.update(
+                self._task, completed=counts.done, description=f"{counts.remaining} left"
+            )
+        state = (
+            f"{counts.done - counts.failed} done, {counts.failed} failed, {counts.left} left; "
+            f"{counts.frames_per_second:.0f} frames/s"
+        )
+        return Group(self._bar, Text(state), Text(counts.waits), Text(self._room))
+
+
+class Both:
+    """Hands every event to two displays."""
+
+    def __init__(self, one: ProgressDisplay, other: ProgressDisplay) -> None:
+        self._displays = (one, other)
+
+    def start(self, plan: ExtractionPlan) -> None:
+        """The job begins."""
+        for display in self._displays:
+            display.start(plan)
+
+    def clip(self, done: ClipDone) -> None:
+        """A clip was extracted or failed."""
+        for display in self._displays:
+            display.clip(done)
+
+    def block(self, report: BlockReport) -> None:
+        """A block was committed."""
+        for display in self._displays:
+            display.block(report)
+
+    def note(self, message: str) -> None:
+        """Something that a person should know."""
+        for display in self._displays:
+            display.note(message)
+
+    def end(self, tally: Tally) -> None:
+        """The job is over."""
+        for display in self._displays:
+            display.end(tally)
 
 
 def progress_for(stream: IO[str]) -> ProgressDisplay:
@@ -198,8 +239,12 @@ def progress_for(stream: IO[str]) -> ProgressDisplay:
 
 def describe(plan: ExtractionPlan) -> str:
     """Returns a line about what a job will do."""
-    free = "" if plan.bytes_free is None else f", {plan.bytes_free / 1e6:.0f} MB free"
     return (
         f"{len(plan.pending)} of {plan.clips} clips to extract, {plan.skipped} skipped; "
-        f"{plan.bytes_needed / 1e6:.0f} MB needed{free}"
+        f"{_room(plan)}"
     )
+
+
+def _room(plan: ExtractionPlan) -> str:
+    free = "" if plan.bytes_free is None else f", {plan.bytes_free / 1e6:.0f} MB free"
+    return f"{plan.bytes_needed / 1e6:.0f} MB needed{free}"

@@ -13,12 +13,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from cache_schema import Clip, IdentityMismatch, InputError, Status, open_store, verify_store
+from extract.block_queue import even_batch
 from extract.block_records import BlockReport, ClipDone
 from extract.clip_frames import read_clip
 from extract.encoder import load_encoder
 from extract.encoder_spec import EncoderSpec
 from extract.frame_request import FrameRequest
-from extract.job import JobOptions, even_batch, plan_extraction, run_extraction
+from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.limits import DecodeLimits
 from extract.plan import bytes_per_clip
 from extract.probe import probe_video

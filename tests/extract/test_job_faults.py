@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from cache_schema import Clip, Status, create_store, open_store, verify_store
-from extract import job as job_module
+from extract import block_queue
 from extract.block_records import BlockReport
 from extract.encoder_spec import identity_of
 from extract.job import JobOptions, run_extraction
@@ -221,7 +221,7 @@ def test_a_poison_clip_fails_alone(clips, store, tiny_spec, monkeypatch):
     runners = []
 
     @contextmanager
-    def poisoned(settings, tell, **_choices):
+    def poisoned(settings, tell, note, **_choices):
         extractor = BlockExtractor(settings)
         runners.append(WorkersThatDieOf("clip5", lambda block: extractor.extract(block, tell)))
         try:
@@ -229,7 +229,7 @@ def test_a_poison_clip_fails_alone(clips, store, tiny_spec, monkeypatch):
         finally:
             extractor.close()
 
-    monkeypatch.setattr(job_module, "runner_for", poisoned)
+    monkeypatch.setattr(block_queue, "runner_for", poisoned)
     tally = run_extraction(clips[:12], store, tiny_spec, frames=FRAMES, options=OPTIONS)
     assert (tally.ok, tally.failed, tally.left) == (11, 1, 0)
     assert runners[0].lost[-1] == 1
@@ -251,10 +251,10 @@ def test_an_error_of_the_store_ends_the_job(clips, store, tiny_spec, monkeypatch
             return [BlockEnd(clips=(), report=None, error=OSError(28, "No space left on device"))]
 
     @contextmanager
-    def full(settings, tell, **_choices):
+    def full(settings, tell, note, **_choices):
         yield FullDisk()
 
-    monkeypatch.setattr(job_module, "runner_for", full)
+    monkeypatch.setattr(block_queue, "runner_for", full)
     with pytest.raises(OSError, match="No space left"):
         run_extraction(clips[:4], store, tiny_spec, frames=FRAMES, options=OPTIONS)
     assert len(open_store(store)) == 0
@@ -282,10 +282,10 @@ def test_blocks_that_report_nothing_are_looked_at_again(clips, store, tiny_spec,
             return [BlockEnd(clips=self.blocks.pop(0), report=BlockReport(clip_ids=()))]
 
     @contextmanager
-    def idle(settings, tell, **_choices):
+    def idle(settings, tell, note, **_choices):
         yield Idle()
 
-    monkeypatch.setattr(job_module, "runner_for", idle)
+    monkeypatch.setattr(block_queue, "runner_for", idle)
     tally = run_extraction(clips[:6], store, tiny_spec, frames=FRAMES, options=OPTIONS)
     assert (tally.ok, tally.left) == (0, 6)
     assert tally.exit_code == 1
