@@ -57,7 +57,7 @@ EGOSCHEMA: Final = Dataset(
     splits="test only, the public subset",
     rows=_rows,
     published=(
-        PublishedCount(what="questions", split="test", count=500, source="the owners' README"),
+        PublishedCount(what="questions", split="test", count=500, source="the owners' answer file"),
     ),
     clips=500,
 )

@@ -38,7 +38,7 @@ ENCODERS: Final = (
         patches=49,
         dim=512,
         frames_per_s=69,
-        where="two CPU cores, bf16, measured",
+        where="two quiet CPU cores with AVX-512 BF16",
     ),
     EncoderCost(
         encoder="ViT-B-16",

@@ -55,7 +55,7 @@ def _question(
 
 
 def _dataset(task: str, about: str, train: int, test: int, clips: int | None = None) -> Dataset:
-    source = "tables of later papers (HCRN's is one)"
+    source = "as commonly cited, not checked against the owners' files"
     choose = task in {"action", "transition"}
     return Dataset(
         name=f"tgif-qa-{task}",
