@@ -86,7 +86,7 @@ class ClipEncoder:
     def __init__(self, spec: EncoderSpec) -> None:
         self._spec = spec
         self._architecture = spec.architecture
-        self._device = torch.device(spec.device)
+        self._device = _device(spec.device)
         self._dtype = _DTYPES[spec.precision]
         # Digested first: a file that cannot be read is then named as such.
         known = None if spec.weights is None else digest_weights(spec.weights)
@@ -270,6 +270,16 @@ def load_encoder(spec: EncoderSpec) -> ClipEncoder:
             match what open_clip knows about them, or a failed self-test.
     """
     return ClipEncoder(spec)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"The device {name} was asked for, and torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices here: name another, or check the driver."
+        )
+    return device
 
 
 def _digest_state(state: dict[str, torch.Tensor]) -> str:

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from cache_schema.errors import InputError
+from extract.device_choice import chosen_device
 from extract.encoder_spec import EncoderSpec, identity_of
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
 from pipelines.datasets.extraction_cost import DEFAULT_FRAMES
 from pipelines.workspace import Workspace
 
+DEMO_ENCODER = "demo"
+"""What the small CLIP that ships with the project is called on the command line."""
+
 
 def encoder_spec(
-    dataset: Dataset,
+    dataset: Dataset | None,
     model: str | None = None,
     weights: Path | None = None,
     config: Path | None = None,
@@ -21,12 +25,14 @@ def encoder_spec(
     token_space: str = "joint",  # noqa: S107 -- no password
     tokenizer: Path | None = None,
     compile_tower: bool = False,
+    device: str = "cpu",
 ) -> EncoderSpec:
-    """The encoder for a data set.
+    """The encoder for a data set, or for videos of one's own.
 
     Args:
-        dataset: The demo defaults to the small CLIP that ships with it; others have no default.
-        model: open_clip's name, as in `ViT-B-16`.
+        dataset: The demo defaults to the small CLIP that ships with it; others have no default, nor
+            have videos that belong to none.
+        model: open_clip's name, as in `ViT-B-16`; `demo` for the one that ships.
         weights: Local file of its weights.
         config: JSON of a model that open_clip does not know by name.
         precision: `fp32`, `bf16` or `fp16`.
@@ -34,6 +40,7 @@ def encoder_spec(
         token_space: `joint` or `trunk`.
         tokenizer: Folder of the text tower's tokenizer, where it is not CLIP's.
         compile_tower: Whether torch.compile fuses the vision tower.
+        device: As torch names it, or `auto`.
 
     Raises:
         InputError: No encoder was named and the data set has none of its own.
@@ -42,6 +49,7 @@ def encoder_spec(
         raise InputError(f"--precision is {precision!r}; it can be fp32, bf16 or fp16.")
     if token_space not in {"joint", "trunk"}:
         raise InputError(f"--token-space is {token_space!r}; it can be joint or trunk.")
+    device = chosen_device(device)
     if model is not None and weights is not None:
         return EncoderSpec(
             model=model,
@@ -52,11 +60,17 @@ def encoder_spec(
             token_space=token_space,  # type: ignore[arg-type]
             tokenizer=tokenizer,
             compile=compile_tower,
+            device=device,
         )
-    if model is not None or weights is not None or dataset.folder != "demo":
+    shipped = model == DEMO_ENCODER or (
+        model is None and dataset is not None and dataset.folder == "demo"
+    )
+    if not shipped or weights is not None:
+        which = "these videos" if dataset is None else repr(dataset.name)
         raise InputError(
-            f"Name an encoder for {dataset.name!r}: --model ViT-B-16 --weights FILE, where FILE holds "
-            "its weights as open_clip saves or downloads them (safetensors or .pt)."
+            f"Name an encoder for {which}: --model ViT-B-16 --weights FILE, where FILE holds "
+            "its weights as open_clip saves or downloads them (safetensors or .pt); or --model demo, the "
+            "small one that ships with the project and knows rendered shapes alone."
         )
     return EncoderSpec(
         model="demo-clip",
@@ -65,6 +79,7 @@ def encoder_spec(
         precision=precision,  # type: ignore[arg-type]
         token_space=token_space,  # type: ignore[arg-type]
         compile=compile_tower,
+        device=device,
     )
 
 

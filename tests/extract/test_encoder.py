@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cache_schema import InputError
+from extract.device_choice import chosen_device
 from extract.encoder import EncoderSpec, NonFiniteFrames, load_encoder
 from extract.encoder_spec import identity_of
 
@@ -193,6 +194,21 @@ def test_broken_weights_fail_the_self_test(tiny_spec, tmp_path):
     save_file(state, tmp_path / "nan.safetensors")
     with pytest.raises(InputError, match="weights are broken"):
         load_encoder(with_spec(tiny_spec, weights=tmp_path / "nan.safetensors"))
+
+
+def test_a_device_that_is_not_there_is_an_error(tiny_spec, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError, match="sees 0 CUDA devices"):
+        load_encoder(with_spec(tiny_spec, device="cuda"))
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_the_best_device_is_chosen(monkeypatch, gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert chosen_device("auto") == expected
+    assert chosen_device("cuda:3") == "cuda:3"  # a scheduler's machine may have it
+    with pytest.raises(InputError, match="--device is 'gpu'"):
+        chosen_device("gpu")
 
 
 @pytest.mark.parametrize(

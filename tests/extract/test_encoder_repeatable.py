@@ -1,6 +1,8 @@
 """The same features whoever works on which clip when, and how far another batch size moves them."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,3 +172,18 @@ def test_bf16_is_within_a_ten_thousandth_of_fp32():
     assert torch.cosine_similarity(*tokens, dim=-1).min() >= 0.9999
     identities = {encoder.identity(100).digest for encoder in encoders.values()}
     assert len(identities) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU"
+)
+@pytest.mark.filterwarnings("default")  # torch's own, about what the machine lacks
+def test_a_compiled_tower_moves_features_by_two_units_at_most(spec):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 80, 80, 3), dtype=np.uint8)
+    eager, compiled = load_encoder(spec), load_encoder(replace(spec, compile=True))
+    for ours, reference in zip(
+        compiled.encode_frames(pixels), eager.encode_frames(pixels), strict=True
+    ):
+        assert units_apart(ours, reference).max() <= 2
+    assert compiled.identity(4) == eager.identity(4)
