@@ -19,6 +19,7 @@ from distributed.deploy.cluster import Cluster
 from cache_schema import Clip, InputError, VideoDistillError
 from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.runner import WAIT_SECONDS, BlockEnd, WorkerChoice, WorkerLost
+from extract.worker_environment import WORKER_ENVIRONMENT
 from extract.worker_task import CLIPS_TOPIC, free_encoders, report_versions, run_block, worker_name
 from extract.worker_versions import MixedVersions, require_same, versions_here
 
@@ -29,15 +30,6 @@ _CONNECT_SECONDS: Final = 15
 _CLOSE_SECONDS: Final = 30
 # Deaths of workers that a block may meet before it is tried with no other in hand.
 _DEATHS_PER_BLOCK: Final = 2
-# One thread for every operation, as in extract.block. Dask would also have workers return freed
-# memory to the system at once, and the encoder would then spend 40 % of its time on page faults.
-WORKER_ENVIRONMENT: Final = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-}
 
 
 class SchedulerLost(VideoDistillError):  # noqa: N818 -- says what is the case
@@ -193,7 +185,7 @@ def _cluster(settings: BlockSettings, workers: WorkerChoice) -> Cluster | None:
     if workers.slurm is not None:
         from extract.slurm_cluster import slurm_cluster
 
-        return slurm_cluster(workers.slurm, WORKER_ENVIRONMENT, settings.encoders + 1)
+        return slurm_cluster(workers.slurm, settings.encoders + 1)
     with _signals_ignored_by_children():
         return LocalCluster(
             n_workers=workers.local,

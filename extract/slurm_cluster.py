@@ -6,12 +6,12 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cache_schema import InputError
 from extract.slurm_options import SlurmOptions
+from extract.worker_environment import WORKER_ENVIRONMENT
 
 if TYPE_CHECKING:
     from dask_jobqueue.slurm import SLURMCluster
@@ -26,12 +26,11 @@ _LAST_SHARE: Final = 0.05
 _LAST_SECONDS: Final = 120.0
 
 
-def job_script(options: SlurmOptions, environment: Mapping[str, str], threads: int) -> str:
+def job_script(options: SlurmOptions, threads: int) -> str:
     """Returns the script that every job will run; submits nothing and needs no cluster.
 
     Args:
         options: what SLURM is asked for.
-        environment: variables of the worker processes.
         threads: blocks that a worker may have in hand.
 
     Raises:
@@ -44,14 +43,12 @@ def job_script(options: SlurmOptions, environment: Mapping[str, str], threads: i
     job = SLURMJob(
         scheduler="tls://THIS-MACHINE:PORT",
         name=JOB_NAME,
-        **_job_arguments(options, environment, threads),
+        **_job_arguments(options, threads),
     )
     return str(job.job_script())
 
 
-def slurm_cluster(
-    options: SlurmOptions, environment: Mapping[str, str], threads: int
-) -> "SLURMCluster":
+def slurm_cluster(options: SlurmOptions, threads: int) -> "SLURMCluster":
     """Starts a scheduler in this process and submits the jobs.
 
     All connections are encrypted with keys made for this job, because Dask's messages carry
@@ -59,7 +56,6 @@ def slurm_cluster(
 
     Args:
         options: what SLURM is asked for.
-        environment: variables of the worker processes.
         threads: blocks that a worker may have in hand.
 
     Raises:
@@ -83,15 +79,13 @@ def slurm_cluster(
         security=Security.temporary(),
         shared_temp_directory=str(folder),
         scheduler_options={"dashboard": False},
-        **_job_arguments(options, environment, threads),
+        **_job_arguments(options, threads),
     )
     cluster.adapt(minimum_jobs=options.jobs, maximum_jobs=options.jobs)
     return cluster
 
 
-def _job_arguments(
-    options: SlurmOptions, environment: Mapping[str, str], threads: int
-) -> dict[str, Any]:
+def _job_arguments(options: SlurmOptions, threads: int) -> dict[str, Any]:
     log = shlex.quote(f"{Path(options.log_dir).absolute()}/{JOB_NAME}-%J.log")
     directives = [f"-o {log}", *options.extra]
     if options.qos:
@@ -99,7 +93,7 @@ def _job_arguments(
     if options.gpus:
         directives.append(f"--gres=gpu:{options.gpus}")
     spare = min(_LAST_SECONDS, _LAST_SHARE * options.seconds)
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in WORKER_ENVIRONMENT.items()]
     return {
         "job_name": JOB_NAME,
         # Nothing of a person's own Dask configuration: a script is what is shown of it.

@@ -5,9 +5,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast, get_args
 
 from rich.console import Console
 
@@ -16,9 +16,8 @@ from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError, StoreAbsent
 from cache_schema.question_table import tabled
 from extract.encoder_spec import EncoderSpec
-from extract.frame_request import Backend
 from extract.job import JobOptions, plan_extraction, run_extraction
-from extract.progress import describe, progress_for
+from extract.progress import ProgressDisplay, describe, progress_for
 from extract.tally import Tally
 from extract.tokenizer_files import tokenizer_folder
 from pipelines.datasets.annotations import Annotations
@@ -165,20 +164,22 @@ def describe_plan(
     *,
     retry_failed: bool,
     store: str | None = None,
-    pool: tuple[int, int] | None = None,
-    int8: bool = False,
+    options: JobOptions | None = None,
 ) -> str:
     """What `extract` would do and how large its store gets; writes nothing."""
-    location = store or store_of(space, spec, frames, pool=pool, int8=int8)
+    options = options or JobOptions()
+    location = extraction_target(space, spec, frames, store, options)
     plan = plan_extraction(
-        annotations.clips,
-        location,
-        spec,
-        frames=frames,
-        retry_failed=retry_failed,
-        options=JobOptions(pool=pool, int8=int8),
+        annotations.clips, location, spec, frames=frames, retry_failed=retry_failed, options=options
     )
     return f"{location}: {describe(plan)}"
+
+
+def extraction_target(
+    space: Workspace, spec: EncoderSpec, frames: int, store: str | None, options: JobOptions
+) -> str | Path:
+    """The store that extraction writes: the one named, or the identity's own in the workspace."""
+    return store or store_of(space, spec, frames, pool=options.pool, int8=options.int8)
 
 
 def extract(
@@ -190,27 +191,22 @@ def extract(
     frames: int = DEFAULT_FRAMES,
     retry_failed: bool = False,
     workers: int | None = None,
-    backend: str = "pyav",
-    scheduler: str | None = None,
     store: str | None = None,
-    pool: tuple[int, int] | None = None,
-    int8: bool = False,
-    allow_roots: Sequence[Path] = (),
-    follow_links: bool = False,
+    options: JobOptions | None = None,
+    progress: ProgressDisplay | None = None,
 ) -> Tally:
     """Stage one: whatever the encoder's store lacks of the data set's clips and questions.
 
     The store is the one named, by path or URL; by default the identity's own in the workspace.
 
     Raises:
-        InputError: There is no such backend; or as `run_extraction`.
+        InputError: As `run_extraction`.
     """
-    if backend not in get_args(Backend):
-        raise InputError(f"--backend is {backend!r}; it can be {' or '.join(get_args(Backend))}.")
     if annotations.questions:
         # They are encoded last; that it cannot be done is to be known first.
         tokenizer_folder(spec, spec.architecture)
-    location = store or store_of(space, spec, frames, pool=pool, int8=int8)
+    options = options or JobOptions()
+    location = extraction_target(space, spec, frames, store, options)
     beside = space.beside(location)
     beside.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -221,16 +217,9 @@ def extract(
         frames=frames,
         workers=workers,
         retry_failed=retry_failed,
-        progress=progress_for(sys.stderr),
-        options=JobOptions(
-            root=space.data,
-            backend=cast("Backend", backend),
-            scheduler=scheduler,
-            extra_roots=tuple(allow_roots),
-            follow_links=follow_links,
-            failures=beside.with_name(f"{beside.name}.failures.csv"),
-            pool=pool,
-            int8=int8,
+        progress=progress or progress_for(sys.stderr),
+        options=replace(
+            options, root=space.data, failures=beside.with_name(f"{beside.name}.failures.csv")
         ),
     )
     encoded = encode_sentences(spec, beside, annotations.questions) if annotations.questions else 0
