@@ -34,9 +34,10 @@ DryRun = Annotated[
 ]
 
 
-def _located(
+def located_dataset(
     name: str, home: Path, data_root: Path | None, seed: int = 1
 ) -> "tuple[Dataset, Path]":
+    """The data set of a name, and the folder of its files."""
     from pipelines.datasets.registry import find
     from pipelines.workspace import Workspace
 
@@ -72,7 +73,7 @@ def data_info(
     """
     from pipelines.datasets.description import describe, description_record
 
-    found, root = _located(dataset, home, data_root, seed)
+    found, root = located_dataset(dataset, home, data_root, seed)
     if as_json:
         typer.echo(json.dumps(description_record(found, root), indent=2))
     else:
@@ -95,7 +96,7 @@ def data_check(
     """
     from pipelines.data_check import check
 
-    found, root = _located(dataset, home, data_root, seed)
+    found, root = located_dataset(dataset, home, data_root, seed)
     checked = check(found, root)
     if as_json:
         typer.echo(json.dumps(checked.to_dict(), indent=2))
@@ -146,7 +147,7 @@ def data_prepare(
     from pipelines.datasets.registry import require_files
     from pipelines.prepared import prepare, prepared_folder
 
-    found, root = _located(dataset, home, data_root, seed)
+    found, root = located_dataset(dataset, home, data_root, seed)
     if dry_run:
         require_files(found, root)
         typer.echo(
@@ -184,7 +185,7 @@ def data_template(home: Home = Path(), data_root: DataRoot = None, dry_run: DryR
     """Write example tables for a data set of your own, to change and then `extract custom`."""
     from pipelines.datasets.template import FILES, write_template
 
-    _, root = _located("custom", home, data_root)
+    _, root = located_dataset("custom", home, data_root)
     if dry_run:
         for name, text in FILES.items():
             typer.echo(f"{root / name}:\n{text}")

@@ -1,9 +1,7 @@
-"""Pure numbers about predictions: accuracy, accuracy by tag, and frames that hit the evidence."""
+"""Pure numbers about predictions: accuracy, and frames that hit the evidence."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from cache_schema.question_table import Question
 from train.predictions import Prediction
 
 Span = tuple[float, float]
@@ -12,21 +10,6 @@ Span = tuple[float, float]
 def accuracy(predictions: Sequence[Prediction]) -> float:
     """Share of right answers; NaN of none."""
     return _mean([float(prediction.correct) for prediction in predictions])
-
-
-def accuracy_by_tag(
-    predictions: Sequence[Prediction], questions: Sequence[Question]
-) -> dict[str, tuple[float, int]]:
-    """Accuracy and number of questions of every tag, in tag order.
-
-    A question counts in each of its tags, as AGQA and EgoTaskQA report their categories.
-    """
-    tags = {question.question_id: question.tags for question in questions}
-    right: defaultdict[str, list[float]] = defaultdict(list)
-    for prediction in predictions:
-        for tag in tags[prediction.question_id]:
-            right[tag].append(float(prediction.correct))
-    return {tag: (_mean(right[tag]), len(right[tag])) for tag in sorted(right)}
 
 
 def frame_hit(frame_times: Sequence[float], spans: Sequence[Span]) -> float:

@@ -1,6 +1,6 @@
 """What a model answered, question by question, as one Parquet table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -71,3 +71,15 @@ def read_predictions(path: Path) -> list[Prediction]:
         )
         for row in table.to_pylist()
     ]
+
+
+def read_answers(path: Path) -> Iterator[tuple[str, str]]:
+    """Question id and the answer predicted, row by row, of what `write_predictions` wrote.
+
+    Raises:
+        InputError: there is no such table.
+        SchemaError: the table breaks its schema.
+    """
+    table, _ = read_table(path, _KIND, _SCHEMA)
+    names = table.column("question_id").to_pylist()
+    yield from zip(names, table.column("predicted").to_pylist(), strict=True)

@@ -18,7 +18,8 @@ from pipelines.datasets.demo.generate import generate
 SURFACE = {
     "extract": {
         "--seed", "--home", "--data-root", "--model", "--weights", "--model-config", "--precision", "--frames",
-        "--tag", "--token-space", "--tokenizer", "--compile",
+        "--tag", "--token-space", "--tokenizer", "--compile", "--device",
+        "--encoder", "--slurm", "--slurm-file", "--slurm-set", "--status",
         "--workers", "--backend", "--scheduler", "--allow-root", "--follow-links", "--retry-failed", "--dry-run",
         "--pool", "--int8", "--recipe", "--videos", "--out", "--store",
     },
@@ -33,6 +34,9 @@ SURFACE = {
     },
     "evaluate": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
     "report": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
+    "score": {
+        "--seed", "--home", "--data-root", "--split", "--allow-missing", "--compat", "--json",
+    },
     "demo": {"--seed", "--home"},
     "demo-seeds": {"--home", "--seeds", "--results"},
     "demo-encoder": {"--folder", "--steps"},

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from cache_schema.question_table import Question
-from train.metrics import accuracy, accuracy_by_tag, frame_hit, mean_frame_hit
+from train.metrics import accuracy, frame_hit, mean_frame_hit
 from train.predictions import Prediction
 
 
@@ -13,21 +12,9 @@ def said(name: str, right: bool, times: tuple[float, ...] = ()) -> Prediction:
     )
 
 
-def asked(name: str, *tags: str) -> Question:
-    return Question(
-        question_id=name, clip_id="c", question="?", answer="yes", split="test", tags=tags
-    )
-
-
 def test_accuracy_is_the_share_of_right_answers():
     assert accuracy([said("a", True), said("b", False), said("c", True)]) == pytest.approx(2 / 3)
     assert math.isnan(accuracy([]))
-
-
-def test_a_question_counts_in_each_of_its_tags():
-    questions = [asked("a", "type:x", "level:core"), asked("b", "type:x"), asked("c")]
-    predictions = [said("a", True), said("b", False), said("c", True)]
-    assert accuracy_by_tag(predictions, questions) == {"level:core": (1.0, 1), "type:x": (0.5, 2)}
 
 
 @pytest.mark.parametrize(

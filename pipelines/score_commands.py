@@ -1,0 +1,60 @@
+"""The commands `videodistill score` and `videodistill table`: official scores, and the paper's beside ours."""
+
+import json
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from pipelines.data_commands import DataRoot, DatasetName, Home, Json, Seed
+
+
+def score(
+    dataset: DatasetName,
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="What was answered: our predictions_<split>.parquet, .jsonl, .json; for retrieval a "
+            "matrix of scores, .npy or .npz. docs/scores.md has the forms."
+        ),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test; by default the one that results are reported on."),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Count questions without a prediction as wrong."),
+    ] = False,
+    compat: Annotated[
+        bool,
+        typer.Option("--compat", help="Add the numbers as the owners' public code counts them."),
+    ] = False,
+    seed: Seed = 1,
+    home: Home = Path(),
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Score predictions as the data set's owners do, with their break-down.
+
+    Questions that are missing, there twice or of another data set end it, with exit code 2.
+    """
+    from cache_schema.errors import InputError
+    from cache_schema.question_table import Split
+    from pipelines.data_commands import located_dataset
+    from pipelines.prepared import load
+    from pipelines.scores.score_report import describe_score
+    from pipelines.scores.score_report import score as score_predictions
+
+    if split is not None and split not in get_args(Split):
+        raise InputError(f"--split is {split!r}; it can be {', '.join(get_args(Split))}.")
+    found, root = located_dataset(dataset, home, data_root, seed)
+    report = score_predictions(
+        found,
+        load(found, root),
+        predictions,
+        split=cast("Split | None", split),
+        allow_missing=allow_missing,
+        compat=compat,
+    )
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else describe_score(report))
