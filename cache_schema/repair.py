@@ -12,7 +12,7 @@ from cache_schema.errors import CorruptStore
 from cache_schema.manifest_fold import fold_anew
 from cache_schema.manifest_recovery import manifest_steps
 from cache_schema.manifest_version import newest_version
-from cache_schema.record_audit import Replacements
+from cache_schema.record_audit import Replacements, segment_flaws
 from cache_schema.record_recovery import recover_records
 from cache_schema.repair_plan import RepairPlan, RepairStep, Unrepaired
 from cache_schema.root_recovery import recover_root, segment_steps
@@ -62,10 +62,10 @@ def plan_repair(
     replacements = Replacements(root, records.commits)
     for _, commit in sorted(records.commits.items()):
         clips.look_at(commit, replacements)
-    segments = {segment for segment, _ in records.commits} | _segments(storage)
+    used = {segment for segment, _ in records.commits}
     steps = [
         *([root_step] if root_step else []),
-        *segment_steps(root, sorted(segments)),
+        *segment_steps(root, segment_flaws(root, used | _segments(storage), used)),
         *records.steps,
         *clips.restored,
         *manifest_steps(root, copy),

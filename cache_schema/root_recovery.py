@@ -7,8 +7,9 @@ from functools import partial
 from typing import Final, cast
 
 from cache_schema.errors import CorruptStore, StoreError, StoreForeign
-from cache_schema.layout import ATTRIBUTE_KEY, segment_name
+from cache_schema.layout import ATTRIBUTE_KEY
 from cache_schema.manifest_version import root_copy
+from cache_schema.record_audit import RecordFlaw
 from cache_schema.repair_plan import RepairStep
 from cache_schema.storage import Storage
 from cache_schema.store_root import ROOT_FIELDS, StoreRoot, parse_root, read_root
@@ -17,7 +18,6 @@ from cache_schema.zarr_metadata import (
     group_metadata,
     group_problems,
     segment_metadata,
-    segment_problems,
 )
 
 _DAMAGED_BITS: Final = 16
@@ -61,18 +61,21 @@ def recover_root(storage: Storage, source: Storage | None) -> tuple[StoreRoot, R
     )
 
 
-def segment_steps(root: StoreRoot, segments: Iterable[int]) -> Iterator[RepairStep]:
-    """Yields the steps that give segments the metadata that the store's layout makes them."""
+def segment_steps(root: StoreRoot, flaws: Iterable[RecordFlaw]) -> Iterator[RepairStep]:
+    """Yields the steps that give segments the metadata that the store's layout makes them.
+
+    Args:
+        root: the store.
+        flaws: what is wrong with them; segments that were never finished need nothing.
+    """
     made = segment_metadata(root.layout)
-    for segment in segments:
-        told: dict[str, str] = {}
-        for problem in segment_problems(root.storage, segment, root.layout, whole=True):
-            told.setdefault(problem.path.partition(":")[0], str(problem))
-        for place, why in told.items():
-            content = made[place.removeprefix(f"{segment_name(segment)}/")]
-            yield RepairStep(
-                action="rewrite", place=place, why=why, content=partial(bytes, content)
-            )
+    told: dict[str, str] = {}
+    for flaw in flaws:
+        if flaw.severity == "error":
+            told.setdefault(flaw.place, flaw.message)
+    for place, why in told.items():
+        content = made[place.partition("/")[2]]
+        yield RepairStep(action="rewrite", place=place, why=why, content=partial(bytes, content))
 
 
 def _in_order(storage: Storage, told: Mapping[str, object]) -> Mapping[str, object]:

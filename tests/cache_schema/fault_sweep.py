@@ -256,3 +256,5 @@ def main(kind: str, folder: str, clips: str, careless: str = "") -> None:
     for line in sweep(kind, Path(folder), ids):
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
+        if careless and line["problems"]:
+            return

@@ -53,7 +53,7 @@ def everything(path: Path) -> tuple[object, ...]:
         ids = opened.clip_ids
         answers += [
             ids,
-            [opened.outcome(clip_id).to_json() for clip_id in [*ids, "c2"]],
+            [outcome.to_json() for outcome in opened.outcomes([*ids, "c2"])],
             opened.manifest().to_pylist(),
             opened.read_cls(ids).tobytes(),
             opened.read_patches(ids).tobytes(),

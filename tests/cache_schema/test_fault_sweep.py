@@ -26,9 +26,9 @@ LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.mark.parametrize(
     ("kind", "clips"),
     [
-        ("ENOSPC", 3),
-        ("exit", 3),
-        ("power", 3),
+        ("ENOSPC", 2),
+        ("exit", 2),
+        ("power", 1),
         pytest.param("EIO", 3, marks=LONG),
         # Three segments, two versions of the manifest.
         pytest.param("ENOSPC", 9, marks=LONG),
