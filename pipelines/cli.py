@@ -14,7 +14,7 @@ from pipelines.data_commands import data_app
 from pipelines.encoder_commands import encoders_app
 from pipelines.extract_commands import extract
 from pipelines.frames_commands import frames
-from pipelines.score_commands import score
+from pipelines.score_commands import score, table
 from pipelines.store_commands import store_app
 from pipelines.store_exchange_commands import exchange_app
 from pipelines.store_life_commands import life_app
@@ -36,6 +36,7 @@ app.add_typer(encoders_app, name="encoders")
 app.command()(extract)
 app.command()(frames)
 app.command()(score)
+app.command()(table)
 store_app.add_typer(sharing_app)
 store_app.add_typer(exchange_app)
 store_app.add_typer(life_app)

@@ -58,3 +58,46 @@ def score(
         compat=compat,
     )
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else describe_score(report))
+
+
+def table(
+    number: Annotated[int, typer.Argument(min=1, max=4, help="Which of the paper's tables.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Evaluated runs, runs/<data set>/<run>; with none, the published numbers alone."
+        ),
+    ] = None,
+    home: Home = Path(),
+    data_root: DataRoot = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a Markdown table, for a page.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print a table of the paper with our runs and their differences beside it.
+
+    1: AGQA by reasoning type. 2: EgoTaskQA. 3: EgoTaskQA without the video. 4: the modules. What a run
+    stands beside is told by its configuration: VideoDistill, HCRN, PSAC, MIST, Temp[ATP], a variant of
+    Table 4, with or without the video.
+    """
+    from rich.console import Console
+
+    from cache_schema.errors import InputError
+    from pipelines.scores.paper_tables import paper_table
+    from pipelines.scores.table_report import as_markdown, as_text, beside_the_paper
+
+    if markdown and as_json:
+        raise InputError("--markdown and --json are two forms; choose one.")
+    published, scored = paper_table(number), []
+    if runs:
+        from pipelines.scores.scored_runs import score_runs
+
+        scored = score_runs(runs, published.datasets, home, data_root)
+    compared = beside_the_paper(published, scored)
+    if as_json:
+        typer.echo(json.dumps(compared.to_dict(), indent=2))
+    elif markdown:
+        typer.echo(as_markdown(compared))
+    else:
+        Console().print(as_text(compared))

@@ -37,6 +37,7 @@ SURFACE = {
     "score": {
         "--seed", "--home", "--data-root", "--split", "--allow-missing", "--compat", "--json",
     },
+    "table": {"--home", "--data-root", "--markdown", "--json"},
     "demo": {"--seed", "--home"},
     "demo-seeds": {"--home", "--seeds", "--results"},
     "demo-encoder": {"--folder", "--steps"},
