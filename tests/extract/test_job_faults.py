@@ -5,22 +5,27 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from cache_schema import Clip, Status, create_store, open_store, verify_store
+from cache_schema import Status, create_store, open_store
 from extract import block_queue
 from extract.block_records import BlockReport
 from extract.encoder_spec import identity_of
 from extract.job import JobOptions, run_extraction
 from extract.runner import BlockEnd, WorkerLost
+from tests.extract.disturbed_jobs import (
+    FRAMES,
+    assert_same_features,
+    commits,
+    cut_clips,
+    damage,
+    wait_for_commits,
+)
 
-FRAMES = 6
 CLIPS = 48
 OPTIONS = JobOptions(decoders=1)
 
@@ -50,30 +55,15 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, encode_video):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    lines = ["clip_id,path,start_s,end_s"]
-    for number in range(CLIPS):
-        if number < 4:
-            encode_video(folder / f"v{number}.mp4", 30 + 11 * number)
-        start = number / 24
-        lines.append(f"clip{number},v{number % 4}.mp4,{start},{start + 0.9}")
-    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
     (folder / "script.py").write_text(textwrap.dedent(SCRIPT))
     return folder
 
 
 @pytest.fixture(scope="module")
-def clips(folder):
-    return [
-        Clip(
-            clip_id=f"clip{number}",
-            path=folder / f"v{number % 4}.mp4",
-            start_s=number / 24,
-            end_s=number / 24 + 0.9,
-        )
-        for number in range(CLIPS)
-    ]
+def clips(folder, encode_video):
+    return cut_clips(folder, CLIPS, encode_video)
 
 
 @pytest.fixture(scope="module")
@@ -91,32 +81,6 @@ def store(tiny_spec, tmp_path):
     path = tmp_path / "s"
     create_store(path, identity_of(tiny_spec, FRAMES), block_slots=2, segment_slots=64)
     return path
-
-
-def assert_same_features(store, calm, clips):
-    assert damage(store) == []
-    disturbed = open_store(store)
-    ids = [clip.clip_id for clip in clips]
-    assert np.array_equal(disturbed.read_cls(ids), calm.read_cls(ids))
-    assert np.array_equal(disturbed.read_patches(ids), calm.read_patches(ids))
-    for clip_id in ids:
-        assert disturbed.outcome(clip_id) == calm.outcome(clip_id)
-
-
-def damage(store):
-    """Findings beyond the traces that abandoned blocks are allowed to leave."""
-    return [finding for finding in verify_store(store) if finding.severity != "notice"]
-
-
-def commits(store):
-    return len(list((store / "commits").glob("*.json")))
-
-
-def wait_for_commits(store, count, seconds=90.0):
-    deadline = time.monotonic() + seconds
-    while commits(store) < count:
-        assert time.monotonic() < deadline, "the job does not come to its first commits"
-        time.sleep(0.002)
 
 
 @contextmanager
