@@ -135,6 +135,46 @@ def test_msvd_qa_from_its_files_to_numbers(msvd: Path, tmp_path: Path) -> None:
     assert sum(t["questions"] for t in summary["per_type"].values()) == tested
     assert set(summary["accuracy"]) == {"videodistill", "mean_frame", "majority"}
 
+    main_runs = home / "runs" / "msvd-qa"
+    scored = json.loads(
+        command("score", "msvd-qa", main_runs / "mean_frame" / "predictions_test.parquet", "--json",
+                "--data-root", msvd)
+    )  # fmt: skip
+    accuracy = scored["sections"][""][0]["value"]
+    assert accuracy == pytest.approx(summary["accuracy"]["mean_frame"], abs=1e-4)
+    ablation(home, msvd)
+    assert json.loads((main_runs / "summary.json").read_text()) == summary
+
+
+def ablation(home: Path, msvd: Path) -> None:
+    """Table 4 of the data set: trained, evaluated and reported in a folder of its own."""
+    where = ("msvd-qa", "--home", home, "--data-root", msvd, "--preset", "table4")
+    small = (
+        "steps=2 clips_per_batch=2 warmup_steps=1 validate_every=2 model.selected=2 model.heads=4"
+    )
+    changes = [word for change in small.split() for word in ("--set", change)]
+    command("train", *where, *changes)
+    assert "a-baseline" in command("evaluate", *where, *changes)
+    command("report", *where, *changes)
+    folder = home / "runs" / "msvd-qa" / "table4"
+    variants = {path.parent.name for path in folder.glob("*/predictions_test.parquet")}
+    assert variants == {
+        "a-baseline", "b-uniform-sampling", "c-soft-sampling", "d-without-refinement",
+        "e-cross-attention", "videodistill",
+    }  # fmt: skip
+    assert set(json.loads((folder / "summary.json").read_text())["accuracy"]) == {
+        *variants,
+        "majority",
+    }
+    assert (folder / "report.html").is_file()
+
+
+def command(*words: object) -> str:
+    """Run the command line in this process."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
 
 def test_webvid_is_extracted_and_prepared_and_its_training_refused(
     rendered: Path, tmp_path: Path
