@@ -1,5 +1,7 @@
 """Every data set's score against numbers counted by hand, through its own adapter where its form matters."""
 
+import csv
+import io
 import json
 import random
 
@@ -351,3 +353,28 @@ def test_every_data_set_with_questions_has_a_score_or_is_ours():
 def test_what_has_nothing_to_score_says_so(tmp_path):
     with pytest.raises(InputError, match="nothing to score"):
         scored("egoclip", [], {}, tmp_path)
+
+
+def test_the_real_validation_files_are_counted_as_a_reader_of_csv_counts_them(tmp_path, sample):
+    text = sample("nextqa_val.csv").read_text()
+    for split in ("train", "val", "test"):
+        rows = text.splitlines(keepends=True)
+        part = rows if split == "val" else [rows[0], rows[1].replace(",", f"-{split},", 1)]
+        (tmp_path / f"{split}.csv").write_text("".join(part))
+    raw = list(csv.DictReader(io.StringIO(text)))
+    given = {f"{row['video']}_{row['qid']}": {"prediction": n % 5} for n, row in enumerate(raw)}
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps(given))
+    dataset = find("nextqa")
+    report = score(dataset, dataset.read(tmp_path), path, split="val")
+
+    def slow(kinds):
+        chosen = [int(r["answer"]) == n % 5 for n, r in enumerate(raw) if r["type"] in kinds]
+        return sum(chosen) / len(chosen), len(chosen)
+
+    found = numbers(report)
+    assert found["all"] == slow({row["type"] for row in raw})
+    assert found["all"][1] == 4_996
+    assert found["group:temporal"] == slow({"TN", "TP", "TC"})
+    assert found["type:TN"] == slow({"TN", "TP"})
+    assert found["type:CW"] == slow({"CW"})
