@@ -67,7 +67,10 @@ Store = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Runs: a TOML file or a shipped preset; by default the data set's own."),
+    typer.Option(
+        help="Runs: a TOML file or a shipped preset (docs/scores.md: table4, figure5, baselines, ...); by "
+        "default the data set's own."
+    ),
 ]
 Set = Annotated[
     list[str] | None,

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from cache_schema.errors import InputError
-from pipelines.datasets.registry import known
+from pipelines.datasets.registry import find, known
 from pipelines.presets import MAIN_RUN, PRESETS, own_preset, preset_path, read_preset
+from pipelines.steps import Experiment
+from pipelines.workspace import Workspace
 from train.methods import MODELS
 
 FILE = """
@@ -190,3 +193,26 @@ def test_the_ablations_are_the_papers():
     assert {r.model.fusion for r in made["fusion"].runs.values()} == {"la_gate", "v2t", "t2v"}
     assert {r.visual for r in made["table3"].runs.values()} == {"real", "static", "noise"}
     assert made["frames"].per_store
+
+
+@pytest.mark.parametrize(
+    ("preset", "folder"),
+    [
+        pytest.param("demo", "runs/demo-seed2", id="own"),
+        pytest.param("table4", "runs/demo-seed2/table4", id="ablation"),
+        pytest.param("frames", "runs/demo-seed2/frames/clip-n50", id="of one store"),
+    ],
+)
+@pytest.mark.parametrize("store", ["stores/clip-n50", "s3://bucket/stores/clip-n50"])
+def test_runs_never_meet(tmp_path, preset, folder, store):
+    experiment = Experiment(
+        workspace=Workspace(home=tmp_path, dataset=find("demo"), seed=2),
+        store_path=store,
+        preset=preset,
+        overrides=["steps=400"],
+        console=Console(),
+    )
+    assert experiment.folder == tmp_path / folder
+    assert experiment.run_dir("x") == tmp_path / folder / "x"
+    assert {run.seed for run in experiment.runs.values()} == {2}
+    assert {run.steps for run in experiment.runs.values()} == {400}
