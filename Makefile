@@ -18,7 +18,7 @@ SELECT   = $(DATASET) --seed $(SEED) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-seeds demo-encoder data extract train evaluate report \
-        test test-slow check format bench bench-store bench-scale clean
+        test test-slow check format bench bench-store bench-scale bench-extract clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
@@ -75,6 +75,10 @@ bench: bench-store  ## the same as bench-store
 
 bench-store: $(READY)  ## measure the store's readers against others, into benchmarks/results/
 	$(VENV)/bin/python -m benchmarks.store_read $(ARGS)
+
+bench-extract: $(READY)  ## measure extraction against its stages and others' loops (9 minutes)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[bench]'
+	$(VENV)/bin/python -m benchmarks.extraction $(ARGS)
 
 bench-scale: $(READY)  ## measure a manifest of ten million clips (20 minutes, 5 GB of disk)
 	$(VENV)/bin/python -m benchmarks.manifest_scale $(ARGS)

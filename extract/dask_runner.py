@@ -150,44 +150,51 @@ def dask_runner(
         "distributed.scheduler.allowed-failures": _DEATHS_PER_BLOCK,
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     }
-    with _quiet_dask(), dask.config.set(settings_of_dask):
-        cluster = _cluster(settings, workers)
-        client = _client(workers.scheduler or cluster)
-        try:
-            if workers.slurm is not None:
-                note(f"{workers.slurm.jobs} SLURM jobs were submitted; blocks wait for the first")
-            elif not client.nthreads():
-                note(f"no worker is connected to {workers.scheduler} yet; blocks wait for one")
-            yield DaskRunner(client, settings, tell)
-        finally:
-            if cluster is None and client.status == "running":
-                # Others may use the workers next; what this job leaves there is of no use to them.
-                with suppress(OSError, TimeoutError):
-                    client.run(free_encoders, on_error="ignore")
-            client.close(timeout=_CLOSE_SECONDS)
-            if cluster is not None:
-                cluster.close(timeout=_CLOSE_SECONDS)
+    with (
+        _quiet_dask(),
+        dask.config.set(settings_of_dask),
+        _cluster(settings, workers) as cluster,
+        _client(cluster or workers.scheduler) as client,
+    ):
+        if workers.slurm is not None:
+            note(f"{workers.slurm.jobs} SLURM jobs are asked for; blocks wait for the first")
+        elif not client.nthreads():
+            note(f"no worker is connected to {workers.scheduler} yet; blocks wait for one")
+        yield DaskRunner(client, settings, tell)
 
 
-def _client(where: object) -> Client:
+@contextmanager
+def _client(where: Cluster | str | None) -> Iterator[Client]:
     try:
-        return Client(where, set_as_default=False, timeout=_CONNECT_SECONDS)
+        client = Client(where, set_as_default=False, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise InputError(
             f"No Dask scheduler answers at {where}: {error}. Start one with `dask scheduler`, and "
             "give the address that it prints."
         ) from error
+    try:
+        yield client
+    finally:
+        if client.cluster is None and client.status == "running":
+            # Others may use the workers next; what this job leaves there is of no use to them.
+            with suppress(OSError, TimeoutError):
+                client.run(free_encoders, on_error="ignore")
+        client.close(timeout=_CLOSE_SECONDS)
 
 
-def _cluster(settings: BlockSettings, workers: WorkerChoice) -> Cluster | None:
+@contextmanager
+def _cluster(settings: BlockSettings, workers: WorkerChoice) -> Iterator[Cluster | None]:
     if workers.scheduler is not None:
-        return None
+        yield None
+        return
     if workers.slurm is not None:
         from extract.slurm_cluster import slurm_cluster
 
-        return slurm_cluster(workers.slurm, settings.encoders + 1)
+        with slurm_cluster(workers.slurm, settings.encoders + 1) as jobs:
+            yield jobs
+        return
     with _signals_ignored_by_children():
-        return LocalCluster(
+        cluster = LocalCluster(
             n_workers=workers.local,
             threads_per_worker=settings.encoders + 1,
             processes=True,
@@ -197,6 +204,10 @@ def _cluster(settings: BlockSettings, workers: WorkerChoice) -> Cluster | None:
             # What a worker holds is bounded by its blocks in hand, which Dask cannot see.
             memory_limit=0,
         )
+    try:
+        yield cluster
+    finally:
+        cluster.close(timeout=_CLOSE_SECONDS)
 
 
 @contextmanager

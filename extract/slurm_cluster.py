@@ -5,7 +5,11 @@
 
 import shlex
 import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +19,7 @@ from extract.worker_environment import WORKER_ENVIRONMENT
 
 if TYPE_CHECKING:
     from dask_jobqueue.slurm import SLURMCluster
+    from distributed.security import Security
 
 JOB_NAME: Final = "videodistill"
 _MISSING: Final = (
@@ -48,45 +53,91 @@ def job_script(options: SlurmOptions, threads: int) -> str:
     return str(job.job_script())
 
 
-def slurm_cluster(options: SlurmOptions, threads: int) -> "SLURMCluster":
-    """Starts a scheduler in this process and submits the jobs.
+@contextmanager
+def slurm_cluster(options: SlurmOptions, threads: int) -> Iterator["SLURMCluster"]:
+    """Starts a scheduler in this process and submits the jobs; ends both.
 
     All connections are encrypted with keys made for this job, because Dask's messages carry
-    programs and the scheduler listens to other machines.
+    programs and the scheduler listens to other machines. The keys lie below the folder of the
+    logs, for its owner alone to read, as long as the job lasts.
 
     Args:
         options: what SLURM is asked for.
         threads: blocks that a worker may have in hand.
 
     Raises:
-        InputError: dask-jobqueue, cryptography or sbatch is not here.
+        InputError: dask-jobqueue, cryptography or sbatch is not here, or sbatch refuses such jobs.
     """
     try:
         import cryptography  # noqa: F401 -- Dask makes keys with it
         from dask_jobqueue.slurm import SLURMCluster
-        from distributed.security import Security
     except ImportError as error:
         raise InputError(_MISSING) from error
-    if shutil.which("sbatch") is None:
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
         raise InputError(
             "There is no sbatch here: start --slurm on a machine that submits jobs to the cluster, "
             "or add --dry-run to see the job's script."
         )
-    folder = Path(options.log_dir).absolute()
+    arguments = _job_arguments(options, threads)
+    folder = options.log_folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    cluster = SLURMCluster(
-        n_workers=0,
-        security=Security.temporary(),
-        shared_temp_directory=str(folder),
-        scheduler_options={"dashboard": False},
-        **_job_arguments(options, threads),
+    with (
+        tempfile.TemporaryDirectory(prefix="keys-", dir=folder) as keys,
+        SLURMCluster(
+            n_workers=0,
+            security=_fresh_keys(Path(keys)),
+            scheduler_options={"dashboard": False},
+            **arguments,
+        ) as cluster,
+    ):
+        _require_accepted(sbatch, cluster.job_script(), Path(keys))
+        cluster.adapt(minimum_jobs=options.jobs, maximum_jobs=options.jobs)
+        yield cluster
+
+
+def _fresh_keys(folder: Path) -> "Security":
+    """Makes keys for the job, in files, where the workers find them."""
+    from distributed.security import Security
+
+    made = Security.temporary()
+    content = {
+        "ca.pem": made.tls_ca_file,
+        "cert.pem": made.tls_worker_cert,
+        "key.pem": made.tls_worker_key,
+    }
+    for name, text in content.items():
+        file = folder / name
+        file.touch(mode=0o600)
+        file.write_text(text)
+    files: dict[str, Any] = {"tls_ca_file": str(folder / "ca.pem"), "require_encryption": True}
+    for role in ("client", "scheduler", "worker"):
+        files[f"tls_{role}_cert"] = str(folder / "cert.pem")
+        files[f"tls_{role}_key"] = str(folder / "key.pem")
+    return Security(**files)
+
+
+def _require_accepted(sbatch: str, script: str, folder: Path) -> None:
+    """Asks SLURM whether it would take such a job: Dask would try again without end.
+
+    Raises:
+        InputError: with SLURM's own words.
+    """
+    file = folder / "test-only.sh"
+    file.write_text(script)
+    asked = subprocess.run(  # noqa: S603 -- a list of arguments of our own
+        [sbatch, "--test-only", str(file)], capture_output=True, text=True, check=False
     )
-    cluster.adapt(minimum_jobs=options.jobs, maximum_jobs=options.jobs)
-    return cluster
+    if asked.returncode != 0:
+        said = (asked.stderr or asked.stdout).strip()
+        raise InputError(
+            f"SLURM does not take such a job: {said}. --dry-run shows its script, --slurm-set and "
+            "--slurm-file change it."
+        )
 
 
 def _job_arguments(options: SlurmOptions, threads: int) -> dict[str, Any]:
-    log = shlex.quote(f"{Path(options.log_dir).absolute()}/{JOB_NAME}-%J.log")
+    log = f"{options.log_folder}/{JOB_NAME}-%J.log"
     directives = [f"-o {log}", *options.extra]
     if options.qos:
         directives.append(f"--qos={options.qos}")

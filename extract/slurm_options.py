@@ -14,6 +14,7 @@ from cache_schema import InputError
 # than one value, or as a command of the script.
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:@%+=&|*\[\]/-]*")
 _DIRECTIVE: Final = re.compile(r"--[a-z][a-z-]*(=[A-Za-z0-9_.,:@%+=&|*\[\]/-]+)?")
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._+=/-]+")
 _TIME: Final = re.compile(r"(?:(\d+)-)?(\d{1,3}):(\d{2})(?::(\d{2}))?")
 _MEMORY: Final = re.compile(r"[1-9]\d*[MGT]")
 _WORDS: Final = ("partition", "account", "qos", "interface")
@@ -68,9 +69,18 @@ class SlurmOptions:
         for value in self.extra:
             if not _DIRECTIVE.fullmatch(value):
                 raise InputError(f"slurm extra has {value!r}; --name=value without blanks, please.")
-        for name in ("log_dir", "local_dir"):
-            if not getattr(self, name).isprintable():
-                raise InputError(f"slurm {name} is {getattr(self, name)!r}, with a line break.")
+        if not self.local_dir.isprintable():
+            raise InputError(f"slurm local_dir is {self.local_dir!r}, with a line break.")
+        if not _PLAIN_PATH.fullmatch(str(self.log_folder)):
+            raise InputError(
+                f"slurm log_dir is {str(self.log_folder)!r}; SLURM and Dask need a path of letters, "
+                "digits and ._-+=/ alone. Name another."
+            )
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder of the logs, whatever the working folder of the jobs."""
+        return Path(self.log_dir).absolute()
 
     @property
     def seconds(self) -> int:

@@ -1,0 +1,283 @@
+"""How fast clips are extracted, against what their stages cost alone and against others' loops.
+
+    python -m benchmarks.extraction [--clips 20] [--encoders ViT-B-32,ViT-B-32:bf16,demo]
+                                    [--peer-clips 4] [--no-peers] [--no-write]
+
+The bound is what no order of work can beat on these cores: the CPU seconds of decoding, preprocessing
+and encoding, each measured alone in this run, over the number of cores. An extraction includes
+loading the encoder, starting its processes, writing, forcing to disk, and verifying what was written.
+"""
+
+import argparse
+import multiprocessing
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+
+import av
+import numpy as np
+
+from benchmarks.extraction_stages import StageCosts, stage_costs
+from benchmarks.store_read import RESULTS, hardware
+from cache_schema import Clip, open_store
+from extract.block_queue import even_batch
+from extract.encoder_spec import EncoderSpec
+from pipelines.encoders import encoder_spec
+
+FRAMES = 100
+SECONDS, RATE, WIDTH, HEIGHT = 60, 25, 480, 360
+ORIGINALS = 4
+MODEL = "ViT-B-32"
+BATCH = even_batch(FRAMES, 64)
+PACKAGES = ("torch", "open_clip_torch", "av", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """One extraction."""
+
+    name: str
+    spec: EncoderSpec
+    store: Path
+    frames: int
+    wall: float
+    costs: StageCosts
+    waits: tuple[float, float, float]
+
+    def bound(self, cores: int) -> float:
+        """Seconds that the stages alone would take on all cores."""
+        return self.costs.total * self.frames / cores
+
+    @property
+    def rate(self) -> float:
+        return self.frames / self.wall
+
+
+def write_videos(folder: Path, count: int) -> list[Path]:
+    """Writes H.264 videos of drifting texture; every fifth and later is a copy of an earlier one."""
+    videos = []
+    for number in range(count):
+        path = folder / f"v{number:03}.mp4"
+        if number < ORIGINALS:
+            _encode(path, number)
+        else:
+            shutil.copyfile(videos[number % ORIGINALS], path)
+        videos.append(path)
+    return videos
+
+
+def _encode(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (HEIGHT // 8, WIDTH // 4, 3), dtype=np.uint8)
+    texture = np.kron(coarse, np.ones((8, 8, 1), dtype=np.uint8))
+    grain = rng.integers(0, 24, texture.shape, dtype=np.uint8)
+    texture = texture // 2 + grain
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.time_base = Fraction(1, RATE)
+        for number in range(SECONDS * RATE):
+            left = number * 2 % WIDTH
+            picture = np.ascontiguousarray(texture[:, left : left + WIDTH])
+            picture[number % HEIGHT, :, :] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def random_weights(folder: Path) -> EncoderSpec:
+    """Saves a ViT-B/32 of random weights, which cost what trained ones do."""
+    from safetensors.torch import save_file
+
+    from extract.model_architecture import read_architecture
+    from extract.model_loading import load_model
+
+    drawn = EncoderSpec(model=MODEL, random_init_seed=0)
+    state = load_model(drawn, read_architecture(MODEL)).state_dict()
+    weights = folder / "weights.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights)
+    return EncoderSpec(model=MODEL, weights=weights, pretrained_tag="own")
+
+
+def extract_anew(
+    spec: EncoderSpec, videos: list[Path], store: Path
+) -> tuple[int, float, tuple[float, float, float]]:
+    """Runs one extraction; in a fresh process, whose libraries are not loaded."""
+    from extract.job import run_extraction
+
+    clips = [Clip(clip_id=video.stem, path=video) for video in videos]
+    tally = run_extraction(clips, store, spec, frames=FRAMES)
+    if tally.ok != len(clips):
+        raise SystemExit(f"not all clips were extracted: {tally}")
+    return tally.frames, tally.seconds, (tally.decode_wait, tally.encode, tally.write)
+
+
+def measure(
+    name: str, spec: EncoderSpec, videos: list[Path], folder: Path, cores: int
+) -> Extracted:
+    """Measures the stages alone, and then the whole."""
+    batches = 4 if "ViT" in name else 40
+    costs = stage_costs(spec, videos[: 2 * cores], FRAMES, BATCH, batches, cores)
+    store = folder / f"store-{name.replace(':', '-')}"
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        frames, wall, waits = fresh.submit(extract_anew, spec, videos, store).result()
+    return Extracted(
+        name=name, spec=spec, store=store, frames=frames, wall=wall, costs=costs, waits=waits
+    )
+
+
+def peer_rates(spec: EncoderSpec, videos: list[Path], folder: Path, cores: int) -> dict[str, float]:
+    """Returns frames per second of the other loops, with the same weights in fp32 on all cores."""
+    import torch
+
+    from benchmarks.extraction_peers import PEERS
+    from extract.model_loading import load_model
+
+    torch.set_num_threads(cores)
+    model = load_model(spec, spec.architecture).eval()
+    rates = {}
+    for name, loop in PEERS.items():
+        out = folder / name.split("'", maxsplit=1)[0]
+        out.mkdir()
+        seconds = loop(videos, FRAMES, model.encode_image, out, cores)
+        found = sum(len(np.load(file)) for file in out.glob("*.npy"))
+        if found != FRAMES * len(videos):
+            raise SystemExit(f"{name} found {found} frames in {len(videos)} videos")
+        rates[name] = found / seconds
+    return rates
+
+
+def least_cosine(one: Path, other: Path) -> tuple[float, float]:
+    """Returns the smallest cosine between tokens of two stores: over CLS, and over patches."""
+    first, second = open_store(one), open_store(other)
+    ids = sorted(first.manifest()["clip_id"].to_pylist())[:ORIGINALS]
+    found = []
+    for read in ("read_cls", "read_patches"):
+        a, b = (getattr(store, read)(ids).astype(np.float32) for store in (first, second))
+        norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+        found.append(float(((a * b).sum(-1) / norms).min()))
+    return found[0], found[1]
+
+
+def table(runs: list[Extracted], peers: dict[str, float], cores: int) -> list[str]:
+    """Returns the result as lines of Markdown."""
+    lines = [
+        "| run | frames/s | wall s | bound s | wall / bound | decode | preprocess | encode | aim |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for run in runs:
+        bound, costs = run.bound(cores), run.costs
+        lines.append(
+            f"| {run.name} | {run.rate:.1f} | {run.wall:.1f} | {bound:.1f} | {run.wall / bound:.2f} "
+            f"| {costs.decode * 1e3:.2f} | {costs.preprocess * 1e3:.2f} | {costs.encode * 1e3:.2f} "
+            "| wall / bound <= 1.10 |"
+        )
+    lines += [f"| {name} (fp32) | {rate:.1f} | | | | | | | |" for name, rate in peers.items()]
+    return [*lines, "", *_comparisons(runs, peers), ""]
+
+
+def _comparisons(runs: list[Extracted], peers: dict[str, float]) -> list[str]:
+    by_name = {run.name: run for run in runs}
+    lines = []
+    if peers:
+        fastest = max(peers, key=lambda name: peers[name])
+        for name in (MODEL, f"{MODEL}:bf16"):
+            if name in by_name:
+                times = by_name[name].rate / peers[fastest]
+                lines.append(f"- {name}: {times:.2f} x {fastest}, the faster of the two")
+    for name, run in by_name.items():
+        exact = by_name.get(name.removesuffix(":bf16"))
+        if name.endswith(":bf16") and exact is not None:
+            cls, patch = least_cosine(exact.store, run.store)
+            lines.append(f"- {name}: least cosine with fp32 {cls:.5f} (CLS), {patch:.5f} (patches)")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=20, help="clips of 60 s")
+    parser.add_argument(
+        "--encoders", default=f"{MODEL},{MODEL}:bf16,demo", help="NAME or NAME:PRECISION, by commas"
+    )
+    parser.add_argument("--peer-clips", type=int, default=4, help="clips for the other loops")
+    parser.add_argument("--no-peers", action="store_true", help="leave the other loops out")
+    parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
+    parser.add_argument("--no-write", action="store_true", help="keep no result file")
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        videos = write_videos(folder, options.clips)
+        specs = {MODEL: random_weights(folder), "demo": encoder_spec(None, "demo")}
+        runs = []
+        for encoder in options.encoders.split(","):
+            model, _, precision = encoder.partition(":")
+            spec = replace(specs[model], precision=precision or "fp32", device="cpu")
+            runs.append(measure(encoder, spec, videos, folder, cores))
+            sys.stderr.write(f"{encoder}: {runs[-1].rate:.1f} frames/s\n")
+        peers = {}
+        if not options.no_peers:
+            peers = peer_rates(specs[MODEL], videos[: options.peer_clips], folder, cores)
+        lines = report(options, runs, peers, cores, time.monotonic() - begin)
+    sys.stdout.write("\n".join(lines))
+    if not options.no_write:
+        name = f"extraction_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
+        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    return 0
+
+
+def report(
+    options: argparse.Namespace,
+    runs: list[Extracted],
+    peers: dict[str, float],
+    cores: int,
+    seconds: float,
+) -> list[str]:
+    """Returns the whole result file."""
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    waits = "; ".join(
+        f"{run.name} decoder {run.waits[0]:.1f} s, encoder {run.waits[1]:.1f} s, disk {run.waits[2]:.1f} s"
+        for run in runs
+    )
+    return [
+        "# Extraction: the whole against its stages, and against others' loops",
+        "",
+        f"- date: {datetime.now(UTC).date().isoformat()}",
+        f"- hardware: {hardware()}",
+        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
+        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
+        (
+            f"- command: `python -m benchmarks.extraction --clips {options.clips} --encoders "
+            f"{options.encoders} --peer-clips {options.peer_clips}`, {seconds:.0f} s"
+        ),
+        (
+            f"- {options.clips} clips of {SECONDS} s, {WIDTH}x{HEIGHT}, H.264, {RATE} frames/s; "
+            f"{FRAMES} frames of each"
+        ),
+        "- ViT-B-32 with random weights, demo: the small CLIP that ships; fp32 if not said otherwise",
+        (
+            "- decode, preprocess, encode: CPU ms of a frame taken, alone on all cores in this run; bound: "
+            f"their sum over {cores} cores"
+        ),
+        "- wall: loading the encoder, starting processes, writing, forcing to disk and verifying included",
+        (
+            f"- the others' loops, written here from their documentation, on {options.peer_clips} clips, "
+            "without loading the model; they keep one pooled vector a frame, and the extraction all patches"
+        ),
+        f"- waits summed over blocks: {waits}",
+        "",
+        *table(runs, peers, cores),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
