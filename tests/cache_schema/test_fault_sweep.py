@@ -27,7 +27,7 @@ LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
     ("kind", "clips"),
     [
         ("ENOSPC", 2),
-        ("exit", 2),
+        ("exit", 1),
         ("power", 1),
         pytest.param("EIO", 3, marks=LONG),
         # Three segments, two versions of the manifest.
