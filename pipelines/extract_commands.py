@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from extract.job_options import JobOptions
     from extract.progress import ProgressDisplay
     from extract.tally import Tally
+    from pipelines.datasets.annotations import Annotations
     from pipelines.datasets.dataset import Dataset
+    from pipelines.workspace import Workspace
 
 
 def extract(
@@ -103,8 +105,13 @@ def extract(
         slurm=extract_options.slurm_options(slurm, slurm_file, slurm_set or ()),
     )  # fmt: skip
     chosen = extract_options.dataset_or_paths(what or [], out=out, store=store, data_root=data_root)
+    # What a data set lacks is said before what its encoder lacks.
+    dataset = None if isinstance(chosen, list) else chosen
+    ready = None
+    if dataset is not None:
+        ready = _ready(dataset, seed, home, data_root, dry_run)
     spec = encoder_spec(
-        None if isinstance(chosen, list) else chosen, model, file, model_config, precision,
+        dataset, model, file, model_config, precision,
         tag=tag, token_space=token_space, tokenizer=tokenizer, compile_tower=compile_tower,
         device=extract_options.device_of(device, options),
     )  # fmt: skip
@@ -114,9 +121,23 @@ def extract(
     )  # fmt: skip
     if isinstance(chosen, list):
         tally = job.own(chosen, str(out))
-    else:
-        tally = job.dataset(chosen, seed=seed, home=home, data_root=data_root, store=store)
+    elif ready is not None:
+        space, annotations = ready
+        tally = job.dataset(space, annotations, store)
     raise typer.Exit(0 if tally is None else tally.exit_code)
+
+
+def _ready(
+    dataset: "Dataset", seed: int, home: Path, data_root: Path | None, dry_run: bool
+) -> "tuple[Workspace, Annotations]":
+    """The data set in its workspace; the demo is rendered first, unless that would write."""
+    from pipelines import steps
+    from pipelines.workspace import Workspace
+
+    space = Workspace(home=home, dataset=dataset, seed=seed, data_root=data_root)
+    if dataset.folder == "demo" and not dry_run:
+        steps.make_data(space, typer.echo)
+    return space, steps.annotations_with_videos(space)
 
 
 class _Job:
@@ -142,22 +163,11 @@ class _Job:
         self._dry_run = dry_run
 
     def dataset(
-        self,
-        dataset: "Dataset",
-        *,
-        seed: int,
-        home: Path,
-        data_root: Path | None,
-        store: str | None,
+        self, space: "Workspace", annotations: "Annotations", store: str | None
     ) -> "Tally | None":
         """Extracts a data set; returns None after a dry run."""
         from pipelines import steps
-        from pipelines.workspace import Workspace
 
-        space = Workspace(home=home, dataset=dataset, seed=seed, data_root=data_root)
-        if dataset.folder == "demo" and not self._dry_run:
-            steps.make_data(space, typer.echo)
-        annotations = steps.annotations_with_videos(space)
         if self._dry_run:
             planned = steps.describe_plan(
                 space, annotations, self._spec, self._frames,
