@@ -36,21 +36,21 @@ from cache_schema import (
     create_store,
     open_store,
 )
-from cache_schema.block_commit import BlockCommit, CommittedClip, FileSeal
-from cache_schema.block_runs import BlockRuns
+from cache_schema.blocks.block_commit import BlockCommit, CommittedClip, FileSeal
+from cache_schema.blocks.block_runs import BlockRuns
 from cache_schema.layout import COMMITS
-from cache_schema.manifest_fold import fold_commits
-from cache_schema.manifest_part import ManifestPart
-from cache_schema.manifest_row import SCHEMA
-from cache_schema.manifest_version import (
+from cache_schema.manifest.manifest_fold import fold_commits
+from cache_schema.manifest.manifest_part import ManifestPart
+from cache_schema.manifest.manifest_row import SCHEMA
+from cache_schema.manifest.manifest_version import (
     ManifestVersion,
     newest_version,
     publish_version,
     read_version,
 )
-from cache_schema.part_entry import PartEntry
-from cache_schema.part_merge import merge_parts
-from cache_schema.part_writer import ROW_GROUP, PartWriter
+from cache_schema.manifest.part_entry import PartEntry
+from cache_schema.manifest.part_merge import merge_parts
+from cache_schema.manifest.part_writer import ROW_GROUP, PartWriter
 from cache_schema.store_root import StoreRoot, read_root
 
 FRAMES = 100

@@ -23,7 +23,7 @@ from cache_schema import (
     create_store,
     open_store,
 )
-from cache_schema.store_convert import convert_store, measured_loss
+from cache_schema.exchange.store_convert import convert_store, measured_loss
 
 FRAMES, PATCHES, DIM, CHOSEN = 100, 49, 768, 16
 VARIANTS = {

@@ -1,7 +1,6 @@
 """The contract between extraction and training: identities, clips, feature stores and tables."""
 
-from cache_schema.block_claim import BlockClaim
-from cache_schema.caption_table import Caption, open_captions, read_captions, write_captions
+from cache_schema.blocks.block_claim import BlockClaim
 from cache_schema.clip import Clip, read_clips, write_clips
 from cache_schema.errors import (
     ClipMissing,
@@ -23,7 +22,10 @@ from cache_schema.errors import (
 )
 from cache_schema.identity import FRAME_POLICY, FeatureIdentity, Preprocess
 from cache_schema.outcome import ClipOutcome, Status
-from cache_schema.question_table import (
+from cache_schema.reader import FeatureStore, open_store
+from cache_schema.store_root import create_store
+from cache_schema.tables.caption_table import Caption, open_captions, read_captions, write_captions
+from cache_schema.tables.question_table import (
     Question,
     QuestionTable,
     open_questions,
@@ -32,10 +34,8 @@ from cache_schema.question_table import (
     write_evidence,
     write_questions,
 )
-from cache_schema.reader import FeatureStore, open_store
-from cache_schema.sentence_table import SentenceTable, read_sentences, write_sentences
-from cache_schema.store_root import create_store
-from cache_schema.verify import Finding, verify_store
+from cache_schema.tables.sentence_table import SentenceTable, read_sentences, write_sentences
+from cache_schema.upkeep.verify import Finding, verify_store
 from cache_schema.writer import StoreWriter
 
 __all__ = [

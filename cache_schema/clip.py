@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from cache_schema import field_rules
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError, Problem, SchemaError
 from cache_schema.field_rules import Rule, check_fields
+from cache_schema.storage.durable_files import replace_file
 
 CLIP_COLUMNS: Final = ("clip_id", "path", "start_s", "end_s")
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, Self, cast
 from cache_schema import field_rules
 from cache_schema.errors import InputError, Problem, SchemaError
 from cache_schema.field_rules import Rule, check_fields
-from cache_schema.patch_grid import Pooling
+from cache_schema.shards.patch_grid import Pooling
 
 UNKNOWN: Final = "unknown"
 """What an imported store says of a field that nobody told."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache_schema.errors import InputError
 from cache_schema.identity import FeatureIdentity
-from cache_schema.int8_tokens import MISSING
+from cache_schema.shards.int8_tokens import MISSING
 
 FORMAT: Final = "1"
 """The store format that this version writes and reads."""

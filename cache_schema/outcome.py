@@ -13,7 +13,7 @@ from cache_schema import field_rules
 from cache_schema.clip import clip_id_rule, escape_problem
 from cache_schema.errors import Problem, SchemaError
 from cache_schema.field_rules import Rule, check_fields
-from cache_schema.measured_loss import MeasuredLoss
+from cache_schema.shards.measured_loss import MeasuredLoss
 
 LONGEST_DETAIL: Final = 300
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 
 from cache_schema.errors import ClipMissing, InputError
 from cache_schema.identity import FeatureIdentity
-from cache_schema.manifest import read_manifest
-from cache_schema.manifest_index import NOWHERE, FoundRows
-from cache_schema.manifest_row import row_outcome
+from cache_schema.manifest.manifest import read_manifest
+from cache_schema.manifest.manifest_index import NOWHERE, FoundRows
+from cache_schema.manifest.manifest_row import row_outcome
 from cache_schema.outcome import ClipOutcome
-from cache_schema.patch_files import PatchFiles
-from cache_schema.shard_cache import ShardCache
-from cache_schema.shard_file import ShardRead
-from cache_schema.shard_source import ShardSource
+from cache_schema.shards.patch_files import PatchFiles
+from cache_schema.shards.shard_cache import ShardCache
+from cache_schema.shards.shard_file import ShardRead
+from cache_schema.shards.shard_source import ShardSource
 from cache_schema.store_root import StoreRoot, read_root
 
 Float16 = npt.NDArray[np.float16]

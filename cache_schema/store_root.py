@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cache_schema import field_rules
-from cache_schema.durable_files import TEMPORARY_PREFIX
 from cache_schema.errors import (
     CorruptStore,
     IdentityMismatch,
@@ -30,7 +29,8 @@ from cache_schema.layout import (
     StoreLayout,
     segment_name,
 )
-from cache_schema.storage import Storage, open_storage
+from cache_schema.storage.durable_files import TEMPORARY_PREFIX
+from cache_schema.storage.storage import Storage, open_storage
 from cache_schema.zarr_metadata import (
     MISSING_FILE,
     ROOT_KEY,

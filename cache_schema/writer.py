@@ -11,9 +11,15 @@ from typing import Final, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema.block_claim import LEASE_S, BlockClaim, Heartbeat, read_claim
-from cache_schema.block_commit import NO_SLOT, BlockCommit, CommittedClip, FileSeal, read_commit
-from cache_schema.block_ledger import BlockLedger, end_block
+from cache_schema.blocks.block_claim import LEASE_S, BlockClaim, Heartbeat, read_claim
+from cache_schema.blocks.block_commit import (
+    NO_SLOT,
+    BlockCommit,
+    CommittedClip,
+    FileSeal,
+    read_commit,
+)
+from cache_schema.blocks.block_ledger import BlockLedger, end_block
 from cache_schema.errors import (
     InputError,
     NonFiniteFeatures,
@@ -21,15 +27,15 @@ from cache_schema.errors import (
     StoreNewer,
 )
 from cache_schema.identity import FeatureIdentity
-from cache_schema.int8_tokens import Float32
 from cache_schema.layout import COMMITS
-from cache_schema.manifest import Manifest
-from cache_schema.manifest_fold import fold_commits
-from cache_schema.manifest_version import base_version
+from cache_schema.manifest.manifest import Manifest
+from cache_schema.manifest.manifest_fold import fold_commits
+from cache_schema.manifest.manifest_version import base_version
 from cache_schema.outcome import ClipOutcome, Status
-from cache_schema.shard_writer import ShardWriter
+from cache_schema.shards.int8_tokens import Float32
+from cache_schema.shards.shard_writer import ShardWriter
+from cache_schema.shards.stored_patches import patch_counts, stored
 from cache_schema.store_root import read_root, require_identity
-from cache_schema.stored_patches import patch_counts, stored
 
 # Five beats to a lease: a claim survives four that a slow file system loses.
 _BEATS_PER_LEASE: Final = 5

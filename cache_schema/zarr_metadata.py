@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cache_schema.errors import Problem
 from cache_schema.layout import ArrayLayout, StoreLayout, segment_name
-from cache_schema.storage import Storage
+from cache_schema.storage.storage import Storage
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from cache_schema import Clip, ClipOutcome, InputError, Status, StoreWriter
-from cache_schema.storage import absolute_location
+from cache_schema.storage.storage import absolute_location
 from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.encoder_spec import EncoderSpec
 from extract.job_options import JobOptions

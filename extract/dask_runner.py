@@ -9,6 +9,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -105,12 +106,13 @@ class DaskRunner:
 
     def _end(self, future: "DaskFuture[BlockReport]") -> BlockEnd:
         clips = self._futures.pop(future)
-        if future.status == "finished":
-            return BlockEnd(clips=clips, report=future.result())
-        if future.status != "error":
-            # Cancelled, which nobody here does: the scheduler has forgotten the block, or is gone.
-            return BlockEnd(clips=clips, report=None, error=self._lost())
-        error = future.exception()
+        try:
+            error = future.exception()
+            if error is None:
+                return BlockEnd(clips=clips, report=future.result())
+        except CancelledError:
+            # Nobody here cancels a block: the scheduler has forgotten it, or is gone.
+            error = self._lost()
         if isinstance(error, KilledWorker):
             error = WorkerLost(f"workers died on a block of {len(clips)} clips")
         return BlockEnd(clips=clips, report=None, error=error)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cache_schema import Clip, FeatureIdentity, create_store
-from cache_schema.storage import is_url
+from cache_schema.storage.storage import is_url
 from extract.block_queue import BlockQueue
 from extract.block_records import BlockReport
 from extract.encoder_spec import EncoderSpec, identity_of

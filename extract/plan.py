@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cache_schema import Clip, FeatureIdentity, InputError, StoreAbsent, StoreWriter
-from cache_schema.free_space import bytes_free
 from cache_schema.layout import StoreLayout
+from cache_schema.storage.free_space import bytes_free
 
 _KEPT_FREE: Final = 64 << 20
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cache_schema import InputError
-from cache_schema.durable_files import replace_file
+from cache_schema.storage.durable_files import replace_file
 from extract.block_records import BlockReport, ClipDone
 from extract.plan import ExtractionPlan
 from extract.running_counts import RunningCounts

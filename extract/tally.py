@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cache_schema import Status, StoreAbsent, open_store
-from cache_schema.durable_files import replace_file
+from cache_schema.storage.durable_files import replace_file
 from extract.block_records import BlockReport
 from extract.plan import ExtractionPlan
 

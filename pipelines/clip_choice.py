@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from cache_schema import InputError, read_questions
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 
 
 def chosen_clips(

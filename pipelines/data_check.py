@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cache_schema import Caption, Clip, Question
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.registry import require_files
 from pipelines.datasets.source_folder import Row, SourceFolder

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cache_schema.durable_files import replace_file
+from cache_schema.storage.durable_files import replace_file
 
 FILE_NAME = "seconds.json"
 

@@ -185,7 +185,7 @@ def job_options(
         InputError: There is no such decoder, a grid is malformed, or two ways to get workers.
     """
     from cache_schema import InputError
-    from cache_schema.patch_grid import parse_grid
+    from cache_schema.shards.patch_grid import parse_grid
     from extract.frame_request import Backend
     from extract.job_options import JobOptions
 

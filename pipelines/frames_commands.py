@@ -42,7 +42,7 @@ def frames(
     why.
     """
     from cache_schema import InputError
-    from cache_schema.durable_files import replace_file
+    from cache_schema.storage.durable_files import replace_file
     from extract.frame_request import Backend
     from pipelines.contact_sheet import sheet_png
 

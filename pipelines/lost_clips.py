@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cache_schema import FeatureStore
-from cache_schema.recipe import Recipe, RecipeClip
+from cache_schema.sharing.recipe import Recipe, RecipeClip
 from extract.job import run_extraction
 from extract.progress import ProgressDisplay
 from extract.tally import Tally

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from cache_schema import Caption, Clip, Question, open_captions, open_questions
-from cache_schema.caption_table import CAPTION_FORM
-from cache_schema.clip_table import clip_form, clip_values, read_clip_table
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import Problem
-from cache_schema.question_table import QUESTION_FORM, read_evidence, write_evidence
-from cache_schema.row_table import RowStream, attribute_values
+from cache_schema.storage.durable_files import replace_file
+from cache_schema.tables.caption_table import CAPTION_FORM
+from cache_schema.tables.clip_table import clip_form, clip_values, read_clip_table
+from cache_schema.tables.question_table import QUESTION_FORM, read_evidence, write_evidence
+from cache_schema.tables.row_table import RowStream, attribute_values
 from pipelines.datasets.annotations import Annotations, Spans
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.registry import require_files

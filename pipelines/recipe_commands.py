@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from cache_schema import InputError
-from cache_schema.recipe import read_recipe
+from cache_schema.sharing.recipe import read_recipe
 from extract.progress import describe, progress_for
 from pipelines.clip_progress import clip_progress
 from pipelines.recipe_extraction import RecipeJob, recipe_job

@@ -7,9 +7,9 @@ from typing import cast, get_args
 
 from cache_schema import Clip, IdentityMismatch, InputError, open_store
 from cache_schema.identity import FeatureIdentity
-from cache_schema.patch_grid import Pooling
-from cache_schema.recipe import Recipe, RecipeClip
-from cache_schema.recipe_check import RecipeCheck, check_recipe
+from cache_schema.shards.patch_grid import Pooling
+from cache_schema.sharing.recipe import Recipe, RecipeClip
+from cache_schema.sharing.recipe_check import RecipeCheck, check_recipe
 from extract.encoder_spec import EncoderSpec, identity_of
 from extract.frame_request import Backend
 from extract.job import JobOptions, plan_extraction, run_extraction

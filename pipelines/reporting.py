@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cache_schema import FeatureStore, Preprocess, Question
-from cache_schema.durable_files import replace_file
+from cache_schema.storage.durable_files import replace_file
 from extract.decode_pool import DecodedClip, DecodePool
 from extract.frame_request import FrameRequest
 from extract.limits import DecodeLimits

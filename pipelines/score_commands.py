@@ -40,7 +40,7 @@ def score(
     Questions that are missing, there twice or of another data set end it, with exit code 2.
     """
     from cache_schema.errors import InputError
-    from cache_schema.question_table import Split
+    from cache_schema.tables.question_table import Split
     from pipelines.data_commands import located_dataset
     from pipelines.prepared import load
     from pipelines.scores.score_report import describe_score

@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from cache_schema import Question, SentenceTable, read_sentences, write_sentences
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError
 from cache_schema.identity import UNKNOWN, FeatureIdentity
-from cache_schema.question_table import tabled
+from cache_schema.storage.durable_files import replace_file
+from cache_schema.tables.question_table import tabled
 from extract.encoder_spec import EncoderSpec, identity_of
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cache_schema import FeatureStore, open_store
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError, StoreAbsent
-from cache_schema.question_table import tabled
+from cache_schema.storage.durable_files import replace_file
+from cache_schema.tables.question_table import tabled
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.progress import ProgressDisplay, describe, progress_for

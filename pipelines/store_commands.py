@@ -30,7 +30,7 @@ def store_ls(
 
     What is damaged, foreign or of a later version is a row with its reason.
     """
-    from cache_schema.store_listing import list_stores
+    from cache_schema.sharing.store_listing import list_stores
     from pipelines.store_report import print_json, print_listing
 
     stores = list(list_stores(folder, check=check, skip=lambda path: path.suffix == ".sentences"))
@@ -49,7 +49,7 @@ def store_info(
     as_json: AsJson = False,
 ) -> None:
     """Show what a store is and holds: identity, versions, clips, failures, decoders, size."""
-    from cache_schema.store_listing import describe_store
+    from cache_schema.sharing.store_listing import describe_store
     from pipelines.store_report import print_info, print_json
 
     info = describe_store(store, version)
@@ -117,7 +117,7 @@ def store_diff(
     Clips with equal digests are not read. Exit code 1 if the stores differ in anything.
     """
     from cache_schema import open_store
-    from cache_schema.store_difference import compare_stores
+    from cache_schema.sharing.store_difference import compare_stores
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_difference, print_json
 

@@ -10,7 +10,7 @@ from pipelines.store_commands import AsJson, Store
 from pipelines.store_sharing_commands import DryRun
 
 if TYPE_CHECKING:
-    from cache_schema.feature_source import FeatureSource
+    from cache_schema.exchange.feature_source import FeatureSource
 
 exchange_app = typer.Typer()
 
@@ -46,7 +46,12 @@ def store_export(
     The file appears when it is whole, and nothing is overwritten.
     """
     from cache_schema import open_store
-    from cache_schema.hdf5_export import ExportDtype, ExportLayout, export_bytes, export_hdf5
+    from cache_schema.exchange.hdf5_export import (
+        ExportDtype,
+        ExportLayout,
+        export_bytes,
+        export_hdf5,
+    )
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_json, shown_bytes
 
@@ -138,7 +143,7 @@ def store_import(
     broken file becomes a failed row with its reason; Python objects in files are never loaded.
     May be stopped at any moment: the same command goes on. Exit code 1 if anything was left out.
     """
-    from cache_schema.store_import import import_features, imported_identity, plan_import
+    from cache_schema.exchange.store_import import import_features, imported_identity, plan_import
     from pipelines.clip_progress import clip_progress
     from pipelines.store_exchange_report import print_import, print_import_plan
 
@@ -190,9 +195,9 @@ def store_convert(
     May be stopped at any moment: the same command goes on.
     """
     from cache_schema import open_store
-    from cache_schema.patch_grid import parse_grid
-    from cache_schema.storage import is_url
-    from cache_schema.store_convert import convert_store, plan_conversion
+    from cache_schema.exchange.store_convert import convert_store, plan_conversion
+    from cache_schema.shards.patch_grid import parse_grid
+    from cache_schema.storage.storage import is_url
     from pipelines.clip_progress import clip_progress
     from pipelines.sentences import copy_sentences
     from pipelines.store_exchange_report import print_conversion
@@ -264,8 +269,8 @@ def store_sentences(
 
 def _source(path: Path, layout: str, dataset: str | None, key: str) -> "FeatureSource":
     from cache_schema.errors import InputError
-    from cache_schema.hdf5_source import Hdf5PerClip, Hdf5Rows, RowsLayout
-    from cache_schema.npy_source import NpyFolder, NpyLayout
+    from cache_schema.exchange.hdf5_source import Hdf5PerClip, Hdf5Rows, RowsLayout
+    from cache_schema.exchange.npy_source import NpyFolder, NpyLayout
 
     rows, folders = get_args(RowsLayout), get_args(NpyLayout)
     if layout in rows:

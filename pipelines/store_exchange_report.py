@@ -1,7 +1,7 @@
 """What the commands that import and convert stores print: lines for people, JSON for programs."""
 
-from cache_schema.store_convert import ConversionPlan, ConversionReport
-from cache_schema.store_import import ImportPlan, ImportReport
+from cache_schema.exchange.store_convert import ConversionPlan, ConversionReport
+from cache_schema.exchange.store_import import ImportPlan, ImportReport
 from pipelines.store_report import print_json, print_line, print_lines, shown_bytes
 
 _SHOWN = 20

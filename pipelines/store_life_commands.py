@@ -13,7 +13,7 @@ from pipelines.store_commands import AsJson, Store
 from pipelines.store_sharing_commands import DryRun
 
 if TYPE_CHECKING:
-    from cache_schema.repair import RepairReport
+    from cache_schema.upkeep.repair import RepairReport
     from pipelines.lost_clips import EncoderFiles
 
 life_app = typer.Typer()
@@ -65,7 +65,7 @@ def store_repair(
     Sound files are not touched; of a damaged one a copy stays until `store gc` collects it. May be
     stopped and repeated. Exit code 1 if any damage stays; it is listed with what would help.
     """
-    from cache_schema.repair import plan_repair, repair_store
+    from cache_schema.upkeep.repair import plan_repair, repair_store
     from pipelines.clip_progress import clip_progress
     from pipelines.lost_clips import EncoderFiles
     from pipelines.store_report import print_json, print_lines
@@ -101,7 +101,7 @@ def store_compact(store: Store, as_json: AsJson = False) -> None:
     Extraction does so itself; this is for a store whose job was killed.
     """
     from cache_schema import open_store
-    from cache_schema.manifest_fold import fold_commits
+    from cache_schema.manifest.manifest_fold import fold_commits
     from cache_schema.store_root import read_root
     from pipelines.store_report import print_json, print_line
 
@@ -126,7 +126,7 @@ def store_gc(
 
     Readers of a version that stopped being the newest longer ago lose it, unless it is pinned.
     """
-    from cache_schema.gc import collect, plan_gc
+    from cache_schema.upkeep.gc import collect, plan_gc
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_json, print_lines, shown_bytes
 
@@ -157,8 +157,8 @@ def store_pin(
     note: Annotated[str, typer.Option(help="One line on what it is kept for.")] = "",
 ) -> None:
     """Keep a version of the manifest, and all features it shows, from being collected."""
-    from cache_schema.pins import pin_version
     from cache_schema.store_root import read_root
+    from cache_schema.upkeep.pins import pin_version
     from pipelines.store_report import print_line
 
     pin = pin_version(read_root(store), name, version, note=note)
@@ -170,8 +170,8 @@ def store_unpin(
     store: Store, name: Annotated[str, typer.Argument(help="Name of the pin.")]
 ) -> None:
     """Let a version be collected that was pinned; its features go with the next `store gc`."""
-    from cache_schema.pins import unpin
     from cache_schema.store_root import read_root
+    from cache_schema.upkeep.pins import unpin
     from pipelines.store_report import print_line
 
     unpin(read_root(store), name)
@@ -183,8 +183,8 @@ def store_pins(store: Store, as_json: AsJson = False) -> None:
     """List the pins of a store."""
     from dataclasses import asdict
 
-    from cache_schema.pins import read_pins
     from cache_schema.store_root import read_root
+    from cache_schema.upkeep.pins import read_pins
     from pipelines.store_report import print_json, print_lines
 
     pins = read_pins(read_root(store).storage)
@@ -214,7 +214,7 @@ def _with_lost_clips(
     from dataclasses import replace
 
     from cache_schema import open_store
-    from cache_schema.repair import repair_store
+    from cache_schema.upkeep.repair import repair_store
     from extract.progress import progress_for
     from pipelines.lost_clips import extract_lost, extraction_of_lost
 

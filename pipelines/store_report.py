@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cache_schema.copy_plan import CopyPlan
 from cache_schema.identity import FeatureIdentity
-from cache_schema.recipe_check import RecipeCheck
-from cache_schema.store_copy import CopyReport
-from cache_schema.store_difference import ClipDifference, StoreDifference
-from cache_schema.store_listing import ListedStore, StoreInfo
-from cache_schema.verify import Finding
+from cache_schema.sharing.copy_plan import CopyPlan
+from cache_schema.sharing.recipe_check import RecipeCheck
+from cache_schema.sharing.store_copy import CopyReport
+from cache_schema.sharing.store_difference import ClipDifference, StoreDifference
+from cache_schema.sharing.store_listing import ListedStore, StoreInfo
+from cache_schema.upkeep.verify import Finding
 
 _SHOWN = 20
 

@@ -80,8 +80,8 @@ def _copy(
 ) -> None:
     from dataclasses import asdict
 
-    from cache_schema.copy_plan import plan_copy
-    from cache_schema.store_copy import copy_clips
+    from cache_schema.sharing.copy_plan import plan_copy
+    from cache_schema.sharing.store_copy import copy_clips
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_copy, print_json, print_plan
 
@@ -131,8 +131,8 @@ def store_recipe(
 
 
 def _check_recipe(store: "FeatureStore", recipe: Path, *, as_json: bool) -> None:
-    from cache_schema.recipe import read_recipe
-    from cache_schema.recipe_check import check_recipe
+    from cache_schema.sharing.recipe import read_recipe
+    from cache_schema.sharing.recipe_check import check_recipe
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_check, print_json
 
@@ -146,7 +146,7 @@ def _check_recipe(store: "FeatureStore", recipe: Path, *, as_json: bool) -> None
 
 
 def _write_recipe(store: "FeatureStore", out: Path, *, dry_run: bool, as_json: bool) -> None:
-    from cache_schema.recipe import encode_recipe, recipe_of, write_recipe
+    from cache_schema.sharing.recipe import encode_recipe, recipe_of, write_recipe
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_json, print_line, shown_bytes
 
@@ -187,7 +187,7 @@ def store_card(
     as_json: AsJson = False,
 ) -> None:
     """Write a store's card: a README as data set hubs show it, and Croissant metadata for programs."""
-    from cache_schema.store_card import card_of, write_card
+    from cache_schema.sharing.store_card import card_of, write_card
     from pipelines.store_report import print_json, print_lines, shown_bytes
 
     card = card_of(store, licence=licence, url=url)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema.errors import InputError
-from cache_schema.storage import is_url
+from cache_schema.storage.storage import is_url
 from pipelines.datasets.dataset import Dataset
 
 

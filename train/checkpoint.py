@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import IdentityMismatch, InputError, SchemaError, VideoDistillError
 from cache_schema.identity import FeatureIdentity
+from cache_schema.storage.durable_files import replace_file
 from train.config import TrainConfig
 from train.epoch_order import START, Position
 from train.vocabulary import Vocabulary

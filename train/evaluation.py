@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cache_schema.question_table import Question, Split, tabled
-from cache_schema.sentence_table import SentenceTable
+from cache_schema.tables.question_table import Question, Split, tabled
+from cache_schema.tables.sentence_table import SentenceTable
 from train.batches import BatchLoader
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import VideoDistillError
 from cache_schema.identity import FeatureIdentity
+from cache_schema.storage.durable_files import replace_file
 from train.batches import Batch
 from train.checkpoint import (
     Checkpoint,

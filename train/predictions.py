@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from cache_schema.parquet_table import read_table, write_table
+from cache_schema.tables.parquet_table import read_table, write_table
 
 _KIND: Final = "predictions"
 _SCHEMA: Final = pa.schema(

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cache_schema.errors import ClipMissing, InputError
-from cache_schema.question_table import Question, tabled
-from cache_schema.sentence_table import SentenceTable
+from cache_schema.tables.question_table import Question, tabled
+from cache_schema.tables.sentence_table import SentenceTable
 from train.epoch_order import Rows
 from train.features import FeatureReader
 from train.vocabulary import Vocabulary

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from cache_schema.durable_files import replace_file
 from cache_schema.errors import InputError
-from cache_schema.question_table import Question, tabled
-from cache_schema.sentence_table import SentenceTable
+from cache_schema.storage.durable_files import replace_file
+from cache_schema.tables.question_table import Question, tabled
+from cache_schema.tables.sentence_table import SentenceTable
 from train.batches import BatchLoader
 from train.config import TrainConfig
 from train.epoch_order import training_order

@@ -2,7 +2,7 @@
 
 from cache_schema.errors import InputError
 from cache_schema.identity import UNKNOWN, FeatureIdentity
-from cache_schema.sentence_table import SentenceTable
+from cache_schema.tables.sentence_table import SentenceTable
 from train.config import TrainConfig
 from train.methods import MODELS, reads_patches
 

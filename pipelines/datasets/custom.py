@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from cache_schema import Caption, Question, read_clips
 from cache_schema.errors import InputError
-from cache_schema.question_table import OPEN_ENDED, Split
+from cache_schema.tables.question_table import OPEN_ENDED, Split
 from pipelines.datasets.dataset import AnnotationFile, Dataset
 from pipelines.datasets.record import Record
 from pipelines.datasets.source_folder import Evidence, Row, SourceFolder

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.annotations import Annotations, gathered
 from pipelines.datasets.source_folder import Row, SourceFolder
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from cache_schema import Question
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
 from pipelines.datasets.record import Record
 from pipelines.datasets.seeded_draw import drawn

@@ -6,7 +6,7 @@ from typing import Final
 
 from cache_schema import Question
 from cache_schema.errors import InputError
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
 from pipelines.datasets.question_words import question_word
 from pipelines.datasets.record import Record

@@ -6,7 +6,7 @@ from typing import Final
 
 from cache_schema import Question
 from cache_schema.clip import Clip
-from cache_schema.question_table import OPEN_ENDED, Split
+from cache_schema.tables.question_table import OPEN_ENDED, Split
 from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
 from pipelines.datasets.record import Record
 from pipelines.datasets.source_folder import Row, SourceFolder

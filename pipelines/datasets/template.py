@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from cache_schema.durable_files import create_file
 from cache_schema.errors import InputError
+from cache_schema.storage.durable_files import create_file
 
 FILES: Final = {
     "clips.csv": """\

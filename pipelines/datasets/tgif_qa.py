@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from cache_schema import Question
-from cache_schema.question_table import OPEN_ENDED
+from cache_schema.tables.question_table import OPEN_ENDED
 from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
 from pipelines.datasets.record import Record
 from pipelines.datasets.seeded_draw import train_or_val

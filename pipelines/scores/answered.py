@@ -6,7 +6,7 @@ from typing import Final
 
 from cache_schema import Question
 from cache_schema.errors import InputError
-from cache_schema.question_table import OPEN_ENDED, Split, tabled
+from cache_schema.tables.question_table import OPEN_ENDED, Split, tabled
 from pipelines.scores.prediction_files import Given, shown
 
 _SPLITS: Final[tuple[Split, ...]] = ("test", "val", "train")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cache_schema.errors import InputError
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.annotations import Annotations
 from pipelines.datasets.dataset import Dataset
 from pipelines.scores.answered import AnsweredSplit, answer_split, reported_split

@@ -21,7 +21,8 @@ import conftest
 import numpy as np
 
 import cache_schema
-from cache_schema import durable_files, local_storage, process_owner
+from cache_schema.blocks import process_owner
+from cache_schema.storage import durable_files, local_storage
 
 FAILED = ("c1",)
 KILLED = 9

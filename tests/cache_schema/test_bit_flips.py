@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cache_schema import StoreWriter, VideoDistillError, open_store, verify_store
-from cache_schema.pins import pin_version, read_pins
-from cache_schema.repair import repair_store
 from cache_schema.store_root import read_root
+from cache_schema.upkeep.pins import pin_version, read_pins
+from cache_schema.upkeep.repair import repair_store
 
 KINDS = {
     "root metadata": r"zarr\.json",

@@ -29,16 +29,16 @@ from cache_schema import (
     StoreUnreachable,
     StoreWriter,
     create_store,
-    object_storage,
     open_store,
-    remote_shards,
     verify_store,
 )
-from cache_schema.block_claim import ClaimRecord
-from cache_schema.object_client import Piece
-from cache_schema.object_storage import ObjectStorage
-from cache_schema.process_owner import ProcessOwner
-from cache_schema.storage import open_storage
+from cache_schema.blocks.block_claim import ClaimRecord
+from cache_schema.blocks.process_owner import ProcessOwner
+from cache_schema.shards import remote_shards
+from cache_schema.storage import object_storage
+from cache_schema.storage.object_client import Piece
+from cache_schema.storage.object_storage import ObjectStorage
+from cache_schema.storage.storage import open_storage
 
 Write = Callable[..., None]
 PATCH = "seg-000000/patch/c.1.0.0.0"

@@ -35,7 +35,9 @@ def test_every_test_that_the_page_names_is_there() -> None:
     section = PAGE.split("\n## Faults\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 23
-    files = {file.stem: file.read_text(encoding="utf-8") for file in ROOT.glob("tests/*/test_*.py")}
+    files = {
+        file.stem: file.read_text(encoding="utf-8") for file in ROOT.glob("tests/**/test_*.py")
+    }
     for row in rows:
         named = re.findall(r"`(test_\w+)::(test_\w+)`", row)
         assert named, row

@@ -23,10 +23,10 @@ from cache_schema import (
     open_store,
     verify_store,
 )
-from cache_schema.block_claim import LEASE_S
-from cache_schema.gc import collect
-from cache_schema.pins import pin_version
+from cache_schema.blocks.block_claim import LEASE_S
 from cache_schema.store_root import read_root
+from cache_schema.upkeep.gc import collect
+from cache_schema.upkeep.pins import pin_version
 
 IDS = [f"c{number:02d}" for number in range(24)]
 MORE = [f"d{number:02d}" for number in range(60)]
@@ -114,7 +114,7 @@ def create_store_of(path: Path, identity: FeatureIdentity) -> None:
 
 _ASLEEP = """
 import sys, conftest, cache_schema
-from cache_schema import process_owner
+from cache_schema.blocks import process_owner
 # As on another machine: its process cannot be asked whether it lives.
 process_owner._host = lambda: "elsewhere"
 writer = cache_schema.StoreWriter(sys.argv[1], conftest.make_identity(), job="asleep", lease_s=0.5)

@@ -27,15 +27,15 @@ from cache_schema import (
     StoreWriter,
     create_store,
     open_store,
-    process_owner,
     verify_store,
 )
-from cache_schema.block_claim import LEASE_S
-from cache_schema.gc import collect
-from cache_schema.local_storage import LocalStorage
-from cache_schema.pins import pin_version, read_pins, unpin
-from cache_schema.repair import repair_store
+from cache_schema.blocks import process_owner
+from cache_schema.blocks.block_claim import LEASE_S
+from cache_schema.storage.local_storage import LocalStorage
 from cache_schema.store_root import read_root
+from cache_schema.upkeep.gc import collect
+from cache_schema.upkeep.pins import pin_version, read_pins, unpin
+from cache_schema.upkeep.repair import repair_store
 
 IDS = [f"c{number}" for number in range(9)]
 some_ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=4, unique=True)

@@ -18,16 +18,16 @@ from cache_schema import (
     NonFiniteFeatures,
     StoreBusy,
     StoreWriter,
-    block_ledger,
     create_store,
     open_store,
     verify_store,
 )
-from cache_schema.block_claim import ClaimRecord, read_claim
-from cache_schema.local_storage import LocalStorage
-from cache_schema.process_owner import ProcessOwner
+from cache_schema.blocks import block_ledger
+from cache_schema.blocks.block_claim import ClaimRecord, read_claim
+from cache_schema.blocks.process_owner import ProcessOwner
 from cache_schema.sealed_json import seal
-from cache_schema.storage import open_storage
+from cache_schema.storage.local_storage import LocalStorage
+from cache_schema.storage.storage import open_storage
 
 Make = Callable[..., ClipOutcome]
 IDS = [f"c{number}" for number in range(10)]

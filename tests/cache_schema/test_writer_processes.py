@@ -35,7 +35,7 @@ print(*written)
 
 _SLOW = """
 import sys, time, conftest, cache_schema
-from cache_schema.local_storage import LocalStorage
+from cache_schema.storage.local_storage import LocalStorage
 real, calls = LocalStorage.create, [0]
 def slowly(self, key, content, **options):
     if not key.startswith("claims/"):

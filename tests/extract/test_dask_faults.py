@@ -68,7 +68,7 @@ def dask_setup(worker):
         from extract.encoder import ClipEncoder
         before(ClipEncoder, "start", flag)
     elif {place!r} == "write":
-        from cache_schema.local_storage import LocalStorage
+        from cache_schema.storage.local_storage import LocalStorage
         before(LocalStorage, "create", flag, calls=3)
     else:
         from cache_schema import StoreWriter
@@ -77,8 +77,11 @@ def dask_setup(worker):
 
 OTHER_VERSIONS = """
 import importlib.metadata
-version = importlib.metadata.version
-importlib.metadata.version = lambda name: "0.1.2" if name == "av" else version(name)
+
+def doctored(name, version=importlib.metadata.version):
+    return "0.1.2" if name == "av" else version(name)
+
+importlib.metadata.version = doctored
 
 def dask_setup(worker):
     pass

@@ -3,7 +3,7 @@
 import pytest
 
 from cache_schema import Clip, IdentityMismatch, InputError, open_store, verify_store
-from cache_schema.store_convert import convert_store, measured_loss
+from cache_schema.exchange.store_convert import convert_store, measured_loss
 from extract.job import JobOptions, plan_extraction, run_extraction
 
 FRAMES = 4

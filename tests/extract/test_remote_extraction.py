@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_schema import Clip, StoreUnreachable, object_storage, open_store, verify_store
-from cache_schema.storage import open_storage
+from cache_schema import Clip, StoreUnreachable, open_store, verify_store
+from cache_schema.storage import object_storage
+from cache_schema.storage.storage import open_storage
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.progress import describe

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks.numbered_videos import encode
 from cache_schema import Clip, IdentityMismatch, InputError, open_store
-from cache_schema.recipe import Recipe, recipe_of, write_recipe
+from cache_schema.sharing.recipe import Recipe, recipe_of, write_recipe
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, run_extraction
 from pipelines.cli import app

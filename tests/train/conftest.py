@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cache_schema.identity import FeatureIdentity, Preprocess
-from cache_schema.question_table import Question
-from cache_schema.sentence_table import SentenceTable
+from cache_schema.tables.question_table import Question
+from cache_schema.tables.sentence_table import SentenceTable
 from train.config import ModelConfig, TrainConfig
 
 KINDS = ("red", "round", "tall", "loud")

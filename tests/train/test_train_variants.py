@@ -7,7 +7,7 @@ import pytest
 
 from cache_schema import ClipOutcome, Status, StoreWriter, create_store, open_store
 from cache_schema.errors import IdentityMismatch, InputError
-from cache_schema.store_convert import convert_store, measured_loss
+from cache_schema.exchange.store_convert import convert_store, measured_loss
 from train.evaluation import evaluate_run
 from train.run import train_run
 

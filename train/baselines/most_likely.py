@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cache_schema.errors import InputError
-from cache_schema.question_table import Question
+from cache_schema.tables.question_table import Question
 from train.predictions import Prediction
 
 _TYPE_TAG = "type:"

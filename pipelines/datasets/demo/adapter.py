@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from cache_schema import Question
-from cache_schema.question_table import Split
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.dataset import AnnotationFile, Dataset
 from pipelines.datasets.demo.generate import video_path
 from pipelines.datasets.record import Record

@@ -7,7 +7,7 @@ one Parquet file, is in ``earlier-manifest``: stores of that time are told to be
 import sys
 from pathlib import Path
 
-from cache_schema.manifest_fold import fold_commits
+from cache_schema.manifest.manifest_fold import fold_commits
 from cache_schema.store_root import read_root
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cache_schema import ClipOutcome, FeatureIdentity, Preprocess, Status, StoreWriter, create_store
-from cache_schema.process_owner import ProcessOwner
+from cache_schema.blocks.process_owner import ProcessOwner
 
 CLIPS = {"first block": ["a", "b"], "second block": ["c", "failed"]}
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cache_schema.errors import InputError
-from cache_schema.question_table import Question
+from cache_schema.tables.question_table import Question
 from train.baselines.most_likely import majority_predictions
 
 

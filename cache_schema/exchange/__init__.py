@@ -1,0 +1,1 @@
+"""Features in and out of other programs' files, and into smaller variants."""

@@ -1,0 +1,1 @@
+"""One row per clip in versions that readers pin, as immutable parts with an index."""

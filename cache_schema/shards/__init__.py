@@ -1,0 +1,1 @@
+"""The files that hold features, to the byte: encoded, written, read and checked."""

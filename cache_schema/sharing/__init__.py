@@ -1,0 +1,1 @@
+"""Stores between teams: list, compare, copy, recipes and cards."""

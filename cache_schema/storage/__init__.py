@@ -1,0 +1,1 @@
+"""Where a store's files are: folders and object stores behind one interface."""

@@ -1,0 +1,1 @@
+"""Questions, captions, clips and sentence features as strictly checked Parquet tables."""

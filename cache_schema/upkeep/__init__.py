@@ -1,0 +1,1 @@
+"""Keeping a store sound: verify, repair, collect, pin."""
