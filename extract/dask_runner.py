@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import dask
@@ -21,7 +21,7 @@ from cache_schema import Clip, InputError, VideoDistillError
 from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.runner import WAIT_SECONDS, BlockEnd, WorkerChoice, WorkerLost
 from extract.worker_environment import WORKER_ENVIRONMENT
-from extract.worker_task import CLIPS_TOPIC, free_encoders, report_versions, run_block, worker_name
+from extract.worker_task import CLIPS_TOPIC, report_versions, run_block, worker_name
 from extract.worker_versions import MixedVersions, require_same, versions_here
 
 if TYPE_CHECKING:
@@ -177,10 +177,6 @@ def _client(where: Cluster | str | None) -> Iterator[Client]:
     try:
         yield client
     finally:
-        if client.cluster is None and client.status == "running":
-            # Others may use the workers next; what this job leaves there is of no use to them.
-            with suppress(OSError, TimeoutError):
-                client.run(free_encoders, on_error="ignore")
         client.close(timeout=_CLOSE_SECONDS)
 
 

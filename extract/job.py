@@ -3,9 +3,10 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from cache_schema import Clip, FeatureIdentity, create_store
+from cache_schema import Clip, FeatureIdentity, StoreAbsent, StoreWriter, create_store
 from cache_schema.storage.storage import is_url
 from extract.block_queue import BlockQueue
 from extract.block_records import BlockReport
@@ -98,6 +99,8 @@ def run_extraction(
             display=display, stop=stop,
         )  # fmt: skip
         reports = job.run(workers)
+    else:
+        _fold_late_commits(location, identity)
     tally = tally_of(
         plan,
         clip_ids=[clip.clip_id for clip in clips],
@@ -112,6 +115,15 @@ def run_extraction(
         display.note("stopped; run the same command to continue")
     display.end(tally)
     return tally
+
+
+def _fold_late_commits(location: str | os.PathLike[str], identity: FeatureIdentity) -> None:
+    """Shows readers what workers have committed after their job had ended.
+
+    Such a worker was suspended, or cut off, and taken for dead.
+    """
+    with suppress(StoreAbsent, OSError), StoreWriter(location, identity) as writer:
+        writer.compact()
 
 
 def _failures_file(location: str | os.PathLike[str]) -> Path:

@@ -21,15 +21,20 @@ if TYPE_CHECKING:
     from extract.block import BlockExtractor
 
 CLIPS_TOPIC: Final = "videodistill-clips"
+_IDLE_SECONDS: Final = 60.0
 # Local workers are named 0, 1, 2, ...; those of one SLURM job end in -0, -1, -2, ...
 _NUMBER: Final = re.compile(r"(?:^|-)(\d+)$")
 
 
 class _Extractors:
-    """The encoders of this process: one per job that has blocks in hand, and the last one idle."""
+    """The encoders of this process, one per job that has blocks in hand.
+
+    What is idle for a minute is freed: its job is over, or the client that submitted it is gone.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._timer = threading.Timer(0, self.close_idle)
         self._made: dict[BlockSettings, BlockExtractor] = {}
         self._in_use: dict[BlockSettings, int] = {}
         atexit.register(self.close_idle)
@@ -37,6 +42,7 @@ class _Extractors:
     def take(self, settings: BlockSettings) -> "BlockExtractor":
         """Returns the job's extractor; makes it, and closes those of jobs that are over."""
         with self._lock:
+            self._timer.cancel()
             if settings not in self._made:
                 self._close_idle()
                 from extract.block import BlockExtractor
@@ -49,6 +55,10 @@ class _Extractors:
         """Ends one use."""
         with self._lock:
             self._in_use[settings] -= 1
+            self._timer.cancel()
+            self._timer = threading.Timer(_IDLE_SECONDS, self.close_idle)
+            self._timer.daemon = True
+            self._timer.start()
 
     def close_idle(self) -> None:
         """Frees the encoders and decode processes of jobs that have no block in hand."""
@@ -96,11 +106,6 @@ def run_block(settings: BlockSettings, clips: Sequence[Clip], expected: Versions
 def report_versions(spec: EncoderSpec) -> Versions:
     """Tells what this worker would make features with."""
     return _versions(spec)
-
-
-def free_encoders() -> None:
-    """Frees what jobs without blocks in hand hold of this worker's memory."""
-    _extractors.close_idle()
 
 
 def worker_name(name: object, address: str) -> str:
