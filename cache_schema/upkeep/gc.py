@@ -154,7 +154,12 @@ def collect(
 def _kept_versions(root: StoreRoot, older_than_s: float) -> list[ManifestVersion]:
     """Returns the newest version, the pinned ones, and those that were the newest within the age."""
     numbers = version_numbers(root.storage)
-    keep = {newest_version(root.storage), *(pin.version for pin in read_pins(root.storage))}
+    # Others may publish while this looks; what was the newest when it began counts as in use.
+    keep = {
+        newest_version(root.storage),
+        *numbers[-1:],
+        *(pin.version for pin in read_pins(root.storage)),
+    }
     for number, successor in pairwise(numbers):
         # Whoever opens the store finds a version first, and reads it then.
         if root.storage.age_s(record_key(successor)) <= max(older_than_s, LEASE_S):
@@ -163,8 +168,10 @@ def _kept_versions(root: StoreRoot, older_than_s: float) -> list[ManifestVersion
 
 
 def _old_records(root: StoreRoot, kept: Collection[int]) -> Iterator[Garbage]:
+    """Yields the versions that are not kept; what was published since the look stays."""
+    newest = max(kept, default=0)
     for number in version_numbers(root.storage):
-        if number not in kept:
+        if number < newest and number not in kept:
             key = record_key(number)
             yield Garbage(kind="version", place=key, bytes=root.storage.size(key) or 0)
 

@@ -147,6 +147,28 @@ def test_a_pinned_version_keeps_all_that_it_shows(replaced: Path, filled) -> Non
     assert OLD_PATCH in {item.place for item in collect(replaced).garbage}
 
 
+def test_a_version_published_while_looking_stays(
+    filled, write_claimed: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(filled.path, 100)
+    look = collecting.read_pins
+    published = []
+
+    def publish_first(storage):
+        if not published:
+            with StoreWriter(filled.path, filled.identity) as writer:
+                write_claimed(writer, writer.claim(["x"]))
+                published.append(writer.compact())
+        return look(storage)
+
+    monkeypatch.setattr(collecting, "read_pins", publish_first)
+    collect(filled.path, older_than_s=0)
+    store = open_store(filled.path)
+    assert store.version == published[0]
+    assert "x" in store
+    assert store.read_cls(filled.ok).shape[0] == len(filled.ok)
+
+
 def test_a_pin_that_comes_between_looking_and_removing_counts(
     replaced: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
