@@ -21,6 +21,9 @@ from cache_schema import (
     StoreWriter,
     create_store,
 )
+from cache_schema.storage.object_client import Piece
+from cache_schema.storage.object_storage import ObjectStorage
+from cache_schema.storage.storage import open_storage
 
 FRAMES, PATCHES, DIM = 5, 3, 8
 
@@ -226,3 +229,51 @@ def zygote(run_python: Callable[..., subprocess.Popen[str]]) -> Iterator[Zygote]
         process.stdin.close()
         assert process.wait(timeout=60) == 0
         process.stdout.close()
+
+
+@dataclass(frozen=True)
+class RemoteStore:
+    """The store of the fixture ``filled``, written again into an object store."""
+
+    url: str
+    local: object
+
+    @property
+    def ok(self) -> list[str]:
+        return self.local.ok
+
+
+@pytest.fixture(scope="session")
+def written() -> dict[str, bytes]:
+    """What a writer has made of the clips, by key; written by the first test that needs it."""
+    return {}
+
+
+@pytest.fixture
+def remote(
+    filled, bucket_url: str, write_clips_of: Callable[..., None], written: dict[str, bytes]
+) -> RemoteStore:
+    storage = open_storage(bucket_url)
+    for key, content in written.items():
+        storage.replace(key, content)
+    if not written:
+        create_store(bucket_url, filled.identity, block_slots=4, segment_slots=8)
+        with StoreWriter(bucket_url, filled.identity, job="fill") as writer:
+            write_clips_of(writer, [f"c{number}" for number in range(10)], failed=("c2",))
+            writer.compact()
+        written.update({file.key: storage.read(file.key) for file in storage.walk()})
+    return RemoteStore(bucket_url, filled)
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
+    """Every piece of a shard that is asked for from now on."""
+    asked: list[Piece] = []
+    real = ObjectStorage.fetch
+
+    def fetch(self: ObjectStorage, pieces: list[Piece]) -> list[object]:
+        asked.extend(piece for piece in pieces if piece.key.startswith("seg-"))
+        return real(self, pieces)
+
+    monkeypatch.setattr(ObjectStorage, "fetch", fetch)
+    return asked
