@@ -1,5 +1,6 @@
 """The command line `videodistill`: parses, calls one step, prints; the only place of its kind."""
 
+import errno
 import logging
 import os
 import sys
@@ -42,6 +43,7 @@ store_app.add_typer(exchange_app)
 store_app.add_typer(life_app)
 
 INTERRUPTED = 130
+_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
 
 DatasetName = Annotated[
     str, typer.Argument(help="Name of the data set; `videodistill data ls` lists them.")
@@ -252,6 +254,15 @@ def main() -> None:
     except VideoDistillError as error:
         typer.echo(f"videodistill: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _MACHINE_FAULTS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        what = (
+            f"{error.strerror}{where}. What was done is kept; mend that, and run the command again"
+        )
+        typer.echo(f"videodistill: {what}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("videodistill: interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)

@@ -1,5 +1,6 @@
 """The command line as people use it: a frozen surface, clear refusals, and one whole small run."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import h5py
 import pytest
 import typer
 
+from pipelines import cli
 from pipelines.cli import app
 from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
 from pipelines.datasets.demo.generate import generate
@@ -257,3 +259,22 @@ def test_from_videos_to_a_report(home):
     page = (home / "runs" / "custom" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
     assert summary["identity"]["name"] in page
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
+)
+def test_what_the_machine_lacks_is_one_line(
+    number: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(number, os.strerror(number), "store/seg-000000")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"videodistill: {message} (store/seg-000000).")
+    assert "Traceback" not in printed
