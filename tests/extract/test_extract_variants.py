@@ -18,7 +18,13 @@ def clips(tmp_path_factory, encode_video):
     return [Clip(clip_id=name, path=folder / f"{name}.mp4") for name in ("v3", "v9", "text")]
 
 
-@pytest.mark.parametrize("workers", [0, 1], ids=["in this process", "dask"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(0, id="in this process"),
+        pytest.param(1, id="dask", marks=pytest.mark.slow),
+    ],
+)
 def test_a_variant_extracted_is_the_one_converted(clips, tiny_spec, tmp_path, workers):
     plain = JobOptions(decoders=1, batch_frames=4)
     small = JobOptions(decoders=1, batch_frames=4, pool=(1, 2), int8=True)

@@ -176,6 +176,7 @@ def command(*words: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_webvid_is_extracted_and_prepared_and_its_training_refused(
     rendered: Path, tmp_path: Path
 ) -> None:
