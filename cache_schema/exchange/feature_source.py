@@ -44,6 +44,17 @@ class SourceSizes(NamedTuple):
     dim: int
     """Width of a feature."""
 
+    @classmethod
+    def of_shapes(cls, shapes: Sequence[tuple[int, ...]]) -> "SourceSizes":
+        """Returns the sizes of the first of some clips, each [T, D] or [T, 1 + P, D]."""
+        first = shapes[0]
+        frames = {shape[0] for shape in shapes if shape[1:] == first[1:]}
+        return cls(
+            frames=first[0] if len(frames) == 1 else None,
+            patches=first[1] - 1 if len(first) == 3 else 0,
+            dim=first[-1],
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SourceClip:

@@ -266,13 +266,7 @@ class Hdf5PerClip:
                 f"No dataset of {self._source.path} holds features [T, D] or [T, 1 + P, D] of "
                 f"floating-point numbers."
             )
-        first = shapes[0]
-        frames = {shape[0] for shape in shapes if shape[1:] == first[1:]}
-        return SourceSizes(
-            frames=first[0] if len(frames) == 1 else None,
-            patches=first[1] - 1 if len(first) == 3 else 0,
-            dim=first[-1],
-        )
+        return SourceSizes.of_shapes(shapes)
 
     def read(self, clip_id: str) -> SourceClip:
         """Returns a clip's features.

@@ -89,13 +89,7 @@ class NpyFolder:
                 f"None of the {len(self._files)} files in {self._folder} holds features [T, D] or "
                 f"[T, 1 + P, D] of floating-point numbers."
             )
-        first = shapes[0]
-        frames = {shape[0] for shape in shapes if shape[1:] == first[1:]}
-        return SourceSizes(
-            frames=first[0] if len(frames) == 1 else None,
-            patches=first[1] - 1 if len(first) == 3 else 0,
-            dim=first[-1],
-        )
+        return SourceSizes.of_shapes(shapes)
 
     def read(self, clip_id: str) -> SourceClip:
         """Returns a clip's features.

@@ -2,10 +2,8 @@
 
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,7 +22,7 @@ from cache_schema.identity import UNKNOWN, FeatureIdentity
 from cache_schema.layout import StoreLayout
 from cache_schema.outcome import ClipOutcome, Status
 from cache_schema.shards.measured_loss import MeasuredLoss
-from cache_schema.storage.storage import open_storage
+from cache_schema.storage.free_space import bytes_free
 from cache_schema.store_root import create_store
 from cache_schema.writer import StoreWriter
 
@@ -189,16 +187,10 @@ def require_room(location: str | os.PathLike[str], needed: int) -> None:
     Raises:
         InputError: with both sizes.
     """
-    local = open_storage(location).local_file("")
-    if local is None:
-        return
-    folder = local.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    free = bytes_free(location)
+    if free is not None and needed > free:
         raise InputError(
-            f"The features need {needed:,} bytes and the disk of {Path(folder)} has {free:,} free. "
+            f"The features need {needed:,} bytes and the disk of {location} has {free:,} free. "
             f"Free some, or put the store on another disk."
         )
 

@@ -104,8 +104,7 @@ class HCRN(nn.Module):
         both = torch.cat([video_QOD, t_QD.unsqueeze(1) * video_QOD], dim=-1)
         pooled_QD = (self.attend(both).softmax(1) * video_QOD).sum(1)
         logit_QA = self.classifier(torch.cat([t_QD, pooled_QD], dim=-1))
-        nowhere = torch.empty(len(t_QD), 0, dtype=torch.int64, device=t_QD.device)
-        return Answering(logit_QA, nowhere, t_QD.new_empty(len(t_QD), 0, cls_CND.shape[1]))
+        return Answering.without_frames(logit_QA, cls_CND.shape[1])
 
     def _sections(self, v_CND: Tensor) -> Tensor:
         """Take S times F frames at equal distances, [C, S, F, D]."""

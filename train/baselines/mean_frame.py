@@ -36,5 +36,4 @@ class MeanFrame(nn.Module):
         v_QD = self.standardise.cls(cls_CND).mean(1)[clip_of_question_Q]
         t_QD = self.standardise.text(t_cls_QD)
         logit_QA = self.classifier(torch.cat([v_QD, t_QD], dim=-1))
-        nowhere = torch.empty(len(t_QD), 0, dtype=torch.int64, device=t_QD.device)
-        return Answering(logit_QA, nowhere, t_QD.new_empty(len(t_QD), 0, cls_CND.shape[1]))
+        return Answering.without_frames(logit_QA, cls_CND.shape[1])

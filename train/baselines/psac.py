@@ -56,8 +56,7 @@ class PSAC(nn.Module):
         weight_QN = affinity_QN.softmax(-1)
         pooled_QD = (weight_QN.unsqueeze(1) @ v_QND).squeeze(1)
         logit_QA = self.classifier(torch.cat([pooled_QD, t_QD], dim=-1))
-        nowhere = torch.empty(len(t_QD), 0, dtype=torch.int64, device=t_QD.device)
-        return Answering(logit_QA, nowhere, weight_QN.unsqueeze(1)[:, :0])
+        return Answering.without_frames(logit_QA, cls_CND.shape[1])
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -35,6 +35,4 @@ class TextOnly(nn.Module):
     ) -> Answering:
         """Answer Q questions without looking."""
         t_QD = self.standardise.text(t_cls_QD)
-        nowhere = torch.empty(len(t_QD), 0, dtype=torch.int64, device=t_QD.device)
-        y_soft_QKN = t_QD.new_empty(len(t_QD), 0, cls_CND.shape[1])
-        return Answering(self.classifier(t_QD), nowhere, y_soft_QKN)
+        return Answering.without_frames(self.classifier(t_QD), cls_CND.shape[1])

@@ -31,6 +31,13 @@ class Answering(NamedTuple):
     y_soft: Tensor
     """[Q, K, N] soft weights of Eq. 4."""
 
+    @classmethod
+    def without_frames(cls, logit_QA: Tensor, frames: int) -> "Answering":
+        """What a model says that selects none of the N frames."""
+        questions = len(logit_QA)
+        index_QK = torch.empty(questions, 0, dtype=torch.int64, device=logit_QA.device)
+        return cls(logit_QA, index_QK, logit_QA.new_empty(questions, 0, frames))
+
 
 class VideoDistill(nn.Module):
     """Thinking, observing, answering: choose frames, refine their patches, classify v*_cls.
