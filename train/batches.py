@@ -1,6 +1,7 @@
 """Batches of tensors: the epoch order says what to read, a thread reads it ahead of the model.
 
-Shapes: C = clips, Q = questions, N = frames, P = patches, D = feature width.
+Shapes: C = clips, Q = questions, R = pairs of a text and a clip, N = frames, P = patches,
+D = feature width.
 """
 
 import queue
@@ -22,18 +23,24 @@ _STOP_POLL_S = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Some questions and the features of the clips that they ask about, each clip once."""
+    """Some questions as pairs to be scored, and the features of their clips, each clip once.
+
+    An open question is one pair; a choice is one for every candidate or clip.
+    """
 
     cls: Tensor
     """float16 [C, N, D] CLS features."""
     patch: Tensor
     """float16 [C, N, P, D] patch features; P is 0 for a model that reads none."""
     text: Tensor
-    """float32 [Q, D] sentence features."""
-    clip_of_question: Tensor
-    """int64 [Q], which of the C clips a question asks about."""
+    """float32 [R, D] sentence features."""
+    clip_of_pair: Tensor
+    """int64 [R], which of the C clips a pair is about."""
+    question_of_pair: Tensor
+    """int64 [R], which of the Q questions a pair belongs to; those of one lie side by side."""
     answer: Tensor
-    """int64 [Q] answer classes, `UNKNOWN` where training never saw the answer."""
+    """int64 [Q] answer classes, `UNKNOWN` where training never saw the answer; of a choice, the
+    place of the right one."""
     question_ids: tuple[str, ...]
     """The Q questions by name, for messages."""
 
@@ -43,7 +50,8 @@ class Batch:
             cls=self.cls.to(device),
             patch=self.patch.to(device),
             text=self.text.to(device),
-            clip_of_question=self.clip_of_question.to(device),
+            clip_of_pair=self.clip_of_pair.to(device),
+            question_of_pair=self.question_of_pair.to(device),
             answer=self.answer.to(device),
             question_ids=self.question_ids,
         )
@@ -113,10 +121,9 @@ class BatchLoader:
 
     def read(self, rows: Rows, buffer: _Buffer | None = None) -> Batch:
         """Read one batch, into a buffer where given."""
-        asked, clip_of_question = np.unique(
-            self._questions.clip_of_question[rows], return_inverse=True
-        )
-        clip_ids = [self._questions.clip_ids[clip] for clip in asked]
+        pairs = self._questions.pairs(rows)
+        asked, clip_of_pair = np.unique(pairs.clip, return_inverse=True)
+        clip_ids = self._questions.names(asked)
         buffer = buffer or self._buffer(len(clip_ids))
         cls, patch = buffer.cls[: len(clip_ids)], buffer.patch[: len(clip_ids)]
         self._reader.read_cls(clip_ids, out=cls)
@@ -125,8 +132,9 @@ class BatchLoader:
         return Batch(
             cls=torch.from_numpy(cls),
             patch=torch.from_numpy(patch),
-            text=torch.from_numpy(self._questions.text(rows)),
-            clip_of_question=torch.from_numpy(clip_of_question.astype(np.int64)),
+            text=torch.from_numpy(self._questions.text_features(pairs.texts)),
+            clip_of_pair=torch.from_numpy(clip_of_pair.astype(np.int64)),
+            question_of_pair=torch.from_numpy(pairs.question),
             answer=torch.from_numpy(self._questions.answer[rows]),
             question_ids=self._questions.ids(rows),
         )

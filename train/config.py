@@ -16,6 +16,7 @@ from train.model.fusion import Fusion
 from train.model.space_time import SpaceTime
 from train.model.sparse_sampling import Draws
 
+Task = Literal["answer", "choose", "pretrain"]
 Method = Literal[
     "videodistill",
     "mean_frame",
@@ -195,11 +196,37 @@ class ModelConfig(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig(_Strict):
-    """One training run: the model, the schedule and the machine."""
+class PretrainingConfig(_Strict):
+    """Which of Eq. 10's losses a pretraining run sums, and their constants."""
 
+    matching: bool = True
+    """Video-text matching, Eq. 7."""
+    exchange: float = 0.5
+    """Probability that two pairs exchange their captions (paper: 0.5)."""
+    contrastive: bool = True
+    """The contrastive constraint on matched pairs, Eq. 8."""
+    contrastive_tau: float = 0.07
+    """Its temperature (paper: 0.07)."""
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self._require("exchange", 0 <= self.exchange <= 1, "in [0, 1]")
+        self._require("contrastive_tau", self.contrastive_tau > 0, "above 0")
+        self._require("matching", self.matching or self.contrastive, "true where no other loss is")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(_Strict):
+    """One training run: the task, the model, the schedule and the machine."""
+
+    task: Task = "answer"
+    """Answers in words, choices by the matching head, or pretraining on captions."""
+    start_from: str = ""
+    """Folder of the run whose best weights this one starts from, as seen from this run's folder."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Options of the model."""
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    """Options of the task `pretrain`."""
     method: Method = "videodistill"
     """The model, or one of the baselines that it is measured against."""
     visual: VisualInput = "real"
@@ -274,3 +301,8 @@ class TrainConfig(_Strict):
         for name in ("label_smoothing", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")
+        self._require(
+            "method",
+            self.task != "pretrain" or self.method == "videodistill",
+            "'videodistill' for task='pretrain': the losses are on v*_cls",
+        )

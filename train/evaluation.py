@@ -1,6 +1,6 @@
 """A deterministic pass over questions, reading patches of the selected frames alone.
 
-Shapes: Q = questions, K = selected.
+Shapes: Q = questions, R = pairs of a text and a clip, A = answer classes, K = selected.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,13 @@ from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
 from train.epoch_order import Rows, evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
-from train.loop import BEST, autocast
+from train.loop import BEST
 from train.methods import build_model, reads_patches, sizes_of
-from train.model.video_distill import VideoDistill
+from train.model.matching_head import matching_score
+from train.model.video_distill import Answering, VideoDistill
+from train.precision import autocast
 from train.predictions import Prediction, write_predictions
-from train.question_set import QuestionSet
+from train.question_set import Pairs, QuestionSet
 from train.vocabulary import Vocabulary
 
 
@@ -48,7 +50,7 @@ class Predictor:
         self._loader = BatchLoader(
             questions,
             reader,
-            clips=config.evaluation_questions,
+            clips=config.evaluation_questions * questions.clips_per_question,
             read_ahead=1,
             patches=reads_patches(config) and not self._lazy,
         )
@@ -59,9 +61,17 @@ class Predictor:
         model.eval()
         answered: dict[int, Prediction] = {}
         for rows in self._batches:
-            logit_QA, index_QK = self._answer(model, rows)
+            pairs = self._questions.pairs(rows)
+            score, index_RK = self._score(model, rows, pairs)
+            first_pair = np.searchsorted(pairs.question, np.arange(len(rows) + 1))
             for place, row in enumerate(rows.tolist()):
-                answered[row] = self._prediction(row, logit_QA[place], index_QK[place])
+                own = slice(first_pair[place], first_pair[place + 1])
+                # An open question is one pair with a score for every class.
+                score_A = score[own] if self._questions.choosing else score[own][0]
+                chosen = int(score_A.argmax())
+                pair = own.start + (chosen if self._questions.choosing else 0)
+                clip = self._questions.clip_ids[pairs.clip[pair]]
+                answered[row] = self._prediction(row, score_A, chosen, clip, index_RK[pair])
         return [answered[row] for row in range(len(self._questions))]
 
     def accuracy(self, model: nn.Module) -> float:
@@ -69,39 +79,42 @@ class Predictor:
         predictions = self.predict(model)
         return sum(prediction.correct for prediction in predictions) / len(predictions)
 
-    def _answer(self, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Logits [Q, A] and selected frames [Q, K] of one batch, on the CPU."""
+    def _score(self, model: nn.Module, rows: Rows, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Class scores [Q, A], or scores of the pairs [R], and frames [R, K], all on the CPU."""
         device = torch.device(self._config.device)
         batch = self._loader.read(rows).to(device)
-        asked = (batch.cls, batch.text, batch.clip_of_question)
+        tau = self._config.tau_end
         with autocast(self._config):
             if self._lazy and isinstance(model, VideoDistill):
-                index_QK = model.choose_frames(*asked, tau=self._config.tau_end).frame_index
+                choice = model.choose_frames(batch.cls, batch.text, batch.clip_of_pair, tau=tau)
                 patches = self._reader.read_patches(
-                    self._questions.clips(rows),
-                    frames=index_QK.cpu().numpy(),
+                    self._questions.names(pairs.clip), frames=choice.frame_index.cpu().numpy()
                 )
-                selected_QKPD = torch.from_numpy(patches).to(device)
-                logit_QA = model.answer(selected_QKPD, batch.text, index_QK)
+                answering = model.answer(torch.from_numpy(patches).to(device), batch.text, choice)
             else:
-                logit_QA, index_QK, _ = model(
-                    asked[0], batch.patch, *asked[1:], tau=self._config.tau_end
+                answering = Answering(
+                    *model(batch.cls, batch.patch, batch.text, batch.clip_of_pair, tau=tau)
                 )
-        return logit_QA.float().cpu(), index_QK.cpu()
+        score = answering.logits.float()
+        score = matching_score(score) if self._questions.choosing else score
+        return score.cpu(), answering.frame_index.cpu()
 
-    def _prediction(self, row: int, logit_A: Tensor, index_K: Tensor) -> Prediction:
+    def _prediction(
+        self, row: int, score_A: Tensor, chosen: int, clip: str, index_K: Tensor
+    ) -> Prediction:
         question = self._questions.questions[row]
+        answers = question.choices if self._questions.choosing else self._vocabulary.answers
         frames = index_K.numpy()
-        times = self._reader.frame_times(question.clip_id)[frames] if len(frames) else np.empty(0)
+        times = self._reader.frame_times(clip)[frames] if len(frames) else np.empty(0)
         if np.isnan(times).any():  # an imported store that does not know them: no hit can be judged
             times = times[:0]
         return Prediction(
             question_id=question.question_id,
-            predicted=self._vocabulary.answers[int(logit_A.argmax())],
+            predicted=answers[chosen],
             answer=question.answer,
             frame_index=tuple(frames.tolist()),
             frame_time=tuple(times.tolist()),
-            logit=tuple(logit_A.tolist()) if self._keep_logits else (),
+            logit=tuple(score_A.tolist()) if self._keep_logits else (),
         )
 
 
@@ -140,7 +153,8 @@ def evaluate_run(
     state = read_checkpoint(path)
     state.require_identity(store.identity, path)
     config = state.config
-    question_set = QuestionSet(tabled(questions).in_split(split), sentences, state.vocabulary)
+    classes = state.vocabulary if config.task == "answer" else None
+    question_set = QuestionSet(tabled(questions).in_split(split), sentences, classes)
     question_set.require_features(store)
     model = build_model(config, sizes_of(store.identity), len(state.vocabulary))
     model.load_state_dict(state.part("model"))

@@ -66,7 +66,9 @@ def fit_standardisation(
         cls.add(reader.read_cls(part))
         patch.add(reader.read_patches(part))
     asked = np.sort(generator.permutation(len(questions))[:_MOST_SENTENCES])
-    text_mean_D = torch.from_numpy(questions.text(asked).astype(np.float64).mean(0))
+    text_mean_D = torch.from_numpy(
+        questions.text_features(questions.pairs(asked).texts).astype(np.float64).mean(0)
+    )
     for module in model.modules():
         if isinstance(module, Standardisation):
             module.cls_mean.copy_(cls.mean())

@@ -3,13 +3,13 @@
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -27,10 +27,11 @@ from train.checkpoint import (
 from train.config import TrainConfig
 from train.curves import Curves
 from train.epoch_order import Position
+from train.objectives.objective import Objective
 from train.optimisation import build_optimizer, learning_rate, temperature
 from train.progress import ProgressCallback, StepReport
 from train.run_state import LAST, save_state
-from train.vocabulary import UNKNOWN, Vocabulary
+from train.vocabulary import Vocabulary
 
 DIVERGED = "diverged.json"
 INITIAL, BEST = "initial.safetensors", "best.safetensors"
@@ -48,6 +49,7 @@ class Trainer:
         *,
         config: TrainConfig,
         model: nn.Module,
+        objective: Objective,
         vocabulary: Vocabulary,
         identity: FeatureIdentity,
         store_version: int,
@@ -57,6 +59,7 @@ class Trainer:
         self.model = model.to(config.device)
         self.run_dir = run_dir
         self.progress = Progress()
+        self._objective = objective
         self._vocabulary = vocabulary
         self._identity = identity
         self._store_version = store_version
@@ -150,11 +153,15 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         position, loss_sum, right = self.progress.position, 0.0, 0
         asked: list[str] = []
+        terms: Counter[str] = Counter()
         for _ in range(config.accumulate):
             position, batch = next(batches)
-            loss, hits = self._loss(batch.to(torch.device(config.device)), tau)
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss_sum, right = loss_sum + loss.item(), right + hits
+            loss = self._objective(
+                self.model, batch.to(torch.device(config.device)), tau=tau, generator=self._noise
+            )
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            loss_sum, right = loss_sum + loss.total.item(), right + loss.right
+            terms.update(loss.terms)
             asked.extend(batch.question_ids)
         for parameter in self.model.parameters():
             if parameter.grad is not None:
@@ -172,28 +179,8 @@ class Trainer:
             "lr": lr,
             "tau": tau,
             "grad_norm": norm,
+            **{f"loss_{name}": value / len(asked) for name, value in terms.items()},
         }
-
-    def _loss(self, batch: Batch, tau: float) -> tuple[Tensor, int]:
-        """Cross-entropy summed over a batch's questions, and how many it answers right."""
-        with autocast(self.config):
-            answering = self.model(
-                batch.cls,
-                batch.patch,
-                batch.text,
-                batch.clip_of_question,
-                tau=tau,
-                generator=self._noise,
-            )
-        logit_QA: Tensor = answering.logits.float()
-        loss = F.cross_entropy(
-            logit_QA,
-            batch.answer,
-            ignore_index=UNKNOWN,
-            label_smoothing=self.config.label_smoothing,
-            reduction="sum",
-        )
-        return loss, int((logit_QA.argmax(-1) == batch.answer).sum())
 
     def _give_up(self, asked: list[str], loss: float, norm: float) -> NoReturn:
         """Leave the questions of the fatal step behind, and stop."""
@@ -241,12 +228,6 @@ class Trainer:
             progress=self.progress,
             tensors=tensors,
         )
-
-
-def autocast(config: TrainConfig) -> torch.autocast:
-    """Matrix products in bfloat16 where the run asks for it; a no-op in float32."""
-    device = torch.device(config.device).type
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -50,10 +50,21 @@ def sizes_of(identity: FeatureIdentity) -> FeatureSizes:
 def build_model(config: TrainConfig, sizes: FeatureSizes, answers: int) -> nn.Module:
     """Build an untrained model; its random weights come from torch's global generator.
 
+    Args:
+        config: the run.
+        sizes: of the features.
+        answers: classes of the answer head; not looked at where the task scores pairs.
+
     Raises:
         ConfigError: the options do not fit the sizes.
     """
-    return MODELS[config.method](config.model, sizes, answers)
+    model = MODELS[config.method]
+    if config.task == "answer":
+        return model(config.model, sizes, answers)
+    if model is VideoDistill:
+        return VideoDistill(config.model, sizes, None)
+    # A baseline tells matched from exchanged pairs as it tells answers apart: two classes.
+    return model(config.model, sizes, 2)
 
 
 def reads_patches(config: TrainConfig) -> bool:

@@ -16,18 +16,21 @@ from cache_schema.storage.durable_files import replace_file
 from cache_schema.tables.question_table import Question, tabled
 from cache_schema.tables.sentence_table import SentenceTable
 from train.batches import BatchLoader
+from train.caption_pairs import told_apart
 from train.config import TrainConfig
 from train.epoch_order import training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
 from train.features import FeatureReader, RamFeatures, feature_bytes, shown
-from train.loop import Trainer
+from train.loop import BEST, Trainer
 from train.methods import build_model, reads_patches, sizes_of
+from train.objectives.by_task import build_objective
 from train.progress import ProgressCallback
 from train.question_set import QuestionSet
 from train.run_state import find_state
+from train.transfer import start_from
 from train.usable_features import require_usable
-from train.vocabulary import Vocabulary
+from train.vocabulary import NO_ANSWERS, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,8 @@ def train_run(
 ) -> TrainResult:
     """Train one run, or go on with an interrupted one.
 
+    Of a pretraining run the questions are captions, as `caption_questions` makes them.
+
     Answer classes and feature statistics come from the `train` split alone; the best checkpoint is
     chosen on `val`; `test` is not read.
 
@@ -80,13 +85,22 @@ def train_run(
     """
     require_usable(config, store.identity, sentences)
     table = tabled(questions)
-    training = table.in_split("train")
-    vocabulary = Vocabulary.from_answers(
-        training.column("answer").to_pylist(), config.vocabulary_limit
-    )
-    known = pc.is_in(training.column("answer"), pa.array(vocabulary.answers)).to_numpy()
-    train_set = QuestionSet(training.take(np.flatnonzero(known)), sentences, vocabulary)
-    val_set = QuestionSet(table.in_split("val"), sentences, vocabulary)
+    training, validation = table.in_split("train"), table.in_split("val")
+    vocabulary = NO_ANSWERS
+    if config.task == "answer":
+        vocabulary = Vocabulary.from_answers(
+            training.column("answer").to_pylist(), config.vocabulary_limit
+        )
+        known = pc.is_in(training.column("answer"), pa.array(vocabulary.answers)).to_numpy()
+        train_set = QuestionSet(training.take(np.flatnonzero(known)), sentences, vocabulary)
+        val_set = QuestionSet(validation, sentences, vocabulary)
+    elif config.task == "choose":
+        train_set = QuestionSet(training, sentences, None)
+        val_set = QuestionSet(validation, sentences, None)
+    else:
+        # A caption is a pair whose answer nobody asks for; validation asks which of two clips it is of.
+        train_set = QuestionSet(training, sentences, vocabulary)
+        val_set = QuestionSet(told_apart(validation, config.seed), sentences, None)
     for question_set in (train_set, val_set):
         question_set.require_features(store)
     _claim(run_dir, config)
@@ -128,6 +142,7 @@ def _fit(
     trainer = Trainer(
         config=config,
         model=model,
+        objective=build_objective(config),
         vocabulary=vocabulary,
         identity=store.identity,
         store_version=store.version,
@@ -138,13 +153,15 @@ def _fit(
     if left is not None:
         left.require_identity(store.identity, run_dir)
         trainer.resume(left)
+    elif config.start_from:
+        start_from(model, run_dir / config.start_from / BEST, store.identity)
     elif config.model.standardise:
         fit_standardisation(model, reader, train_set, config.statistics_clips, config.seed)
     validation = Predictor(config, val_set, reader, vocabulary)
     loader = BatchLoader(
         train_set,
         reader,
-        clips=config.clips_per_batch,
+        clips=_most_clips(config, train_set),
         read_ahead=config.read_ahead,
         patches=reads_patches(config),
     )
@@ -160,6 +177,12 @@ def _fit(
             batches, lambda: validation.accuracy(trainer.measured), lambda: loader.waited_s, on_step
         )
     return trainer
+
+
+def _most_clips(config: TrainConfig, questions: QuestionSet) -> int:
+    """The most clips that a batch can have: a group's own, and of a choice between clips the others."""
+    others = config.questions_per_clip * (questions.clips_per_question - 1)
+    return config.clips_per_batch * (1 + others)
 
 
 def _nearest(

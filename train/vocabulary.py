@@ -39,3 +39,7 @@ class Vocabulary:
         """Class of each answer, `UNKNOWN` where training never saw it."""
         of = {answer: number for number, answer in enumerate(self.answers)}
         return np.array([of.get(answer, UNKNOWN) for answer in answers], np.int64)
+
+
+NO_ANSWERS = Vocabulary(())
+"""The classes of a run that scores pairs."""

@@ -21,6 +21,9 @@ Split = Literal["train", "val", "test"]
 OPEN_ENDED: Final = -1
 """The ``answer_index`` of a question without candidates."""
 
+WHICH_DESCRIPTION: Final = "which caption describes the video?"
+"""The question of data sets that have none: their candidates are sentences of their own."""
+
 _SCHEMA: Final = pa.schema(
     [
         ("question_id", pa.string()),
@@ -164,6 +167,11 @@ def open_questions(path: Path) -> QuestionTable:
     """
     opened = open_columns(path, QUESTION_FORM)
     return tabled(read_questions(path)) if opened is None else QuestionTable(QUESTION_FORM, *opened)
+
+
+def choice_text(question: str, candidate: str) -> str:
+    """The sentence that stands for a candidate: question and answer, as one text tower reads them."""
+    return candidate if question == WHICH_DESCRIPTION else f"{question} {candidate}"
 
 
 def tabled(questions: Sequence[Question]) -> QuestionTable:

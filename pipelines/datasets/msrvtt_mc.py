@@ -5,13 +5,12 @@ from functools import partial
 from typing import Final
 
 from cache_schema import Question
+from cache_schema.tables.question_table import WHICH_DESCRIPTION
 from pipelines.datasets.dataset import AnnotationFile, Dataset, PublishedCount
 from pipelines.datasets.record import Record
 from pipelines.datasets.source_folder import Row, SourceFolder
 
 _PATTERN: Final = "msrvtt*mc_test.jsonl"
-_QUESTION: Final = "which caption describes the video?"
-"""The task has no question; a table of questions wants one."""
 
 
 def _rows(source: SourceFolder) -> Iterator[Row]:
@@ -30,7 +29,7 @@ def _choice(source: SourceFolder, record: Record) -> tuple[Row, ...]:
         Question(
             question_id=record.name("qid"),
             clip_id=video,
-            question=_QUESTION,
+            question=WHICH_DESCRIPTION,
             answer=options[answer],
             split="test",
             candidates=tuple(options),

@@ -30,12 +30,12 @@ def test_a_batch_holds_what_its_questions_ask_about(small_needle, questions):
         assert len(batch.cls) == len(set(questions.clip_of_question[rows].tolist()))
         for place, row in enumerate(rows):
             clip = small_needle.questions[row].clip_id
-            position = batch.clip_of_question[place]
+            position = batch.clip_of_pair[place]
             assert torch.equal(batch.cls[position], torch.from_numpy(small_needle.store.cls[clip]))
             assert torch.equal(
                 batch.patch[position], torch.from_numpy(small_needle.store.patch[clip])
             )
-        np.testing.assert_array_equal(batch.text, questions.text(rows))
+        np.testing.assert_array_equal(batch.text, questions.text_features(questions.pairs(rows).texts))
         np.testing.assert_array_equal(batch.answer, questions.answer[rows])
 
 

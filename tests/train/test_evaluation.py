@@ -44,7 +44,7 @@ def test_reading_only_the_selected_frames_changes_no_bit(
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
         ):
             whole = model(
-                batch.cls, batch.patch, batch.text, batch.clip_of_question, tau=config.tau_end
+                batch.cls, batch.patch, batch.text, batch.clip_of_pair, tau=config.tau_end
             )
         for place, row in enumerate(rows):
             assert predictions[row].frame_index == tuple(whole.frame_index[place].tolist())

@@ -25,7 +25,7 @@ def test_moments_of_the_training_clips_and_questions(small_needle, questions):
     ):
         np.testing.assert_allclose(found[0], rows.mean(0), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found[1], rows.std(0), rtol=1e-5)
-    text = questions.text(np.arange(len(questions)))
+    text = questions.text_features(questions.pairs(np.arange(len(questions))).texts)
     np.testing.assert_allclose(model.text_mean, text.mean(0), rtol=1e-4, atol=1e-6)
 
 

@@ -25,7 +25,8 @@ def test_numbers_clips_answers_and_sentences(small_needle):
             VOCABULARY.answers.index(asked.answer) if known else UNKNOWN
         )
         np.testing.assert_array_equal(
-            questions.text(np.array([row]))[0], small_needle.sentences.lookup([asked.question])[0]
+            questions.text_features(questions.pairs(np.array([row])).texts)[0],
+            small_needle.sentences.lookup([asked.question])[0],
         )
 
 
@@ -42,10 +43,10 @@ def test_a_prepared_table_gives_the_same_without_making_its_questions(
     assert opened.clip_ids == in_memory.clip_ids
     np.testing.assert_array_equal(opened.clip_of_question, in_memory.clip_of_question)
     np.testing.assert_array_equal(opened.answer, in_memory.answer)
-    np.testing.assert_array_equal(opened.text(rows), in_memory.text(rows))
+    assert opened.pairs(rows).texts == in_memory.pairs(rows).texts
     asked = [small_needle.questions[row] for row in rows]
     assert opened.ids(rows) == tuple(q.question_id for q in asked)
-    assert opened.clips(rows) == [q.clip_id for q in asked]
+    assert opened.names(opened.pairs(rows).clip) == [q.clip_id for q in asked]
     assert made == []
 
 

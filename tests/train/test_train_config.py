@@ -26,7 +26,7 @@ def test_the_paper_values_are_the_defaults():
     ("values", "message"),
     [
         pytest.param({"warmup": 3}, "no option 'warmup'; did you mean 'warmup_steps'", id="close"),
-        pytest.param({"zzz": 3}, "no option 'zzz'; known: model", id="far"),
+        pytest.param({"zzz": 3}, "no option 'zzz'; known: task", id="far"),
         pytest.param({"model": {"select": 3}}, "ModelConfig has no option 'select'", id="nested"),
         pytest.param({"model": 3}, "model must be a table, found 3", id="not a table"),
         pytest.param({"lr": "fast"}, "lr is 'fast', expected", id="type"),

@@ -1,6 +1,7 @@
 """Figure 2: VideoDistill from cached features, as the composition of its sections.
 
-Shapes: C = clips, Q = questions, N = frames, K = selected, P = patches, D = width, A = answers.
+Shapes: C = clips, Q = questions (or the pairs of text and clip that choices are made of),
+N = frames, K = selected, P = patches, D = width, A = answers, or 2 for the matching head.
 """
 
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from train.model.answer_head import AnswerHead
 from train.model.frame_policy import FrameChoice, RandomPolicy, UniformPolicy
 from train.model.fusion_transformer import FusionTransformer
 from train.model.initialisation import initialise
+from train.model.matching_head import MatchingHead
 from train.model.patch_tokens import PatchTokens
 from train.model.refinement import VisionRefinement
 from train.model.selection import select_patches
@@ -30,6 +32,10 @@ class Answering(NamedTuple):
     """int64 [Q, K], selected frames; K = 0 for a model that selects none."""
     y_soft: Tensor
     """[Q, K, N] soft weights of Eq. 4."""
+    video: Tensor | None = None
+    """[Q, D] v*_cls, of a model that has one."""
+    text: Tensor | None = None
+    """[Q, D] t_cls as that model sees it."""
 
     @classmethod
     def without_frames(cls, logit_QA: Tensor, frames: int) -> "Answering":
@@ -49,7 +55,8 @@ class VideoDistill(nn.Module):
 
     reads_patches = True
 
-    def __init__(self, config: ModelConfig, sizes: FeatureSizes, answers: int) -> None:
+    def __init__(self, config: ModelConfig, sizes: FeatureSizes, answers: int | None) -> None:
+        """Args: `answers` is the number of answer classes; None scores pairs by the matching head."""
         super().__init__()
         config.check_selected(sizes)
         config.check_heads(sizes)
@@ -58,7 +65,11 @@ class VideoDistill(nn.Module):
         self.sampler = _build_sampler(config, sizes)
         self.soft = config.selection == "soft"
         self.refinement = _build_refinement(config, sizes)
-        self.head = AnswerHead(sizes.dim, answers, config.head_dropout)
+        self.head = (
+            MatchingHead(sizes.dim)
+            if answers is None
+            else AnswerHead(sizes.dim, answers, config.head_dropout)
+        )
         initialise(self, config)
 
     def choose_frames(
@@ -86,12 +97,14 @@ class VideoDistill(nn.Module):
             return einsum(weight_QKN, patch_QNPD, "q k n, q n p d -> q k p d")
         return select_patches(choice.y_soft, choice.frame_index, patch_CNPD, clip_of_question_Q)
 
-    def answer(self, selected_QKPD: Tensor, t_cls_QD: Tensor, index_QK: Tensor) -> Tensor:
+    def answer(self, selected_QKPD: Tensor, t_cls_QD: Tensor, choice: FrameChoice) -> Answering:
         """Section 3.4 and the head: logits [Q, A] from the patches of the K selected frames."""
         patch_QKPD = self.standardise.patch(selected_QKPD)
         t_QD = self.text(self.standardise.text(t_cls_QD))
-        logit_QA: Tensor = self.head(self.refinement(patch_QKPD, t_QD, index_QK))
-        return logit_QA
+        v_star_QD = self.refinement(patch_QKPD, t_QD, choice.frame_index)
+        return Answering(
+            self.head(v_star_QD), choice.frame_index, choice.y_soft, video=v_star_QD, text=t_QD
+        )
 
     def forward(
         self,
@@ -108,8 +121,7 @@ class VideoDistill(nn.Module):
             cls_CND, t_cls_QD, clip_of_question_Q, tau=tau, generator=generator
         )
         selected_QKPD = self.select(choice, patch_CNPD, clip_of_question_Q)
-        logit_QA = self.answer(selected_QKPD, t_cls_QD, choice.frame_index)
-        return Answering(logit_QA, choice.frame_index, choice.y_soft)
+        return self.answer(selected_QKPD, t_cls_QD, choice)
 
 
 def _build_sampler(config: ModelConfig, sizes: FeatureSizes) -> nn.Module:
