@@ -15,6 +15,7 @@ from pipelines.data_commands import data_app
 from pipelines.encoder_commands import encoders_app
 from pipelines.extract_commands import extract
 from pipelines.frames_commands import frames
+from pipelines.run_commands import runs_app
 from pipelines.score_commands import score, table
 from pipelines.store_commands import store_app
 from pipelines.store_exchange_commands import exchange_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(encoders_app, name="encoders")
+app.add_typer(runs_app, name="runs")
 app.command()(extract)
 app.command()(frames)
 app.command()(score)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -124,28 +125,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"There is no checkpoint at {path}; train the run first.") from None
-    try:
+    with _wholeness(path):
         tensors = load(content)
-        document = _document(content)
-        if document["format"] != FORMAT:
-            raise InputError(
-                f"checkpoint {path} has format {document['format']!r}, this version reads {FORMAT}"
-            )
+        (length,) = struct.unpack_from("<Q", content)
+        header = json.loads(content[8 : 8 + length])
+        document = _document(header["__metadata__"], path)
         if document["checksum"] != _checksum(tensors):
             raise CorruptCheckpoint(f"the tensors of {path} are not those that were written")
-        progress = document["progress"]
-        return Checkpoint(
-            config=TrainConfig.from_dict(document["config"]),
-            vocabulary=Vocabulary(tuple(document["answers"])),
-            identity=FeatureIdentity.from_json(document["identity"]),
-            store_version=document["store_version"],
-            progress=Progress(**{**progress, "position": Position(*progress["position"])}),
-            tensors=tensors,
-        )
-    except (SafetensorError, KeyError, TypeError, ValueError, struct.error, SchemaError) as error:
-        if isinstance(error, VideoDistillError) and not isinstance(error, SchemaError):
-            raise
-        raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error!r}") from error
+        return _checkpoint(document, tensors)
+
+
+def peek_checkpoint(path: Path) -> Checkpoint:
+    """Read all of a checkpoint but its tensors, of which the length alone is checked.
+
+    Raises:
+        InputError: there is no such file.
+        CorruptCheckpoint: it is cut short, or not a checkpoint of this project.
+    """
+    try:
+        with _wholeness(path), safe_open(path, framework="pt") as file:
+            return _checkpoint(_document(file.metadata(), path), {})
+    except FileNotFoundError:
+        raise InputError(f"There is no checkpoint at {path}; train the run first.") from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -166,12 +167,37 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _document(content: bytes) -> dict[str, Any]:
+@contextmanager
+def _wholeness(path: Path) -> Iterator[None]:
+    """What goes wrong in reading a file that is no checkpoint, in words."""
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError, struct.error, SchemaError) as error:
+        if isinstance(error, VideoDistillError) and not isinstance(error, SchemaError):
+            raise
+        raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error!r}") from error
+
+
+def _document(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     """The JSON that `write_checkpoint` put into the safetensors header."""
-    (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8 : 8 + length])
-    document: dict[str, Any] = json.loads(header["__metadata__"][_HEADER_KEY])
+    document: dict[str, Any] = json.loads(metadata[_HEADER_KEY])
+    if document["format"] != FORMAT:
+        raise InputError(
+            f"checkpoint {path} has format {document['format']!r}, this version reads {FORMAT}"
+        )
     return document
+
+
+def _checkpoint(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+    progress = document["progress"]
+    return Checkpoint(
+        config=TrainConfig.from_dict(document["config"]),
+        vocabulary=Vocabulary(tuple(document["answers"])),
+        identity=FeatureIdentity.from_json(document["identity"]),
+        store_version=document["store_version"],
+        progress=Progress(**{**progress, "position": Position(*progress["position"])}),
+        tensors=tensors,
+    )
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -83,3 +83,13 @@ def read_answers(path: Path) -> Iterator[tuple[str, str]]:
     table, _ = read_table(path, _KIND, _SCHEMA)
     names = table.column("question_id").to_pylist()
     yield from zip(names, table.column("predicted").to_pylist(), strict=True)
+
+
+def read_judged(path: Path) -> pa.Table:
+    """The columns `question_id`, `answer` and `correct` of what `write_predictions` wrote.
+
+    Raises:
+        InputError: there is no such table.
+        SchemaError: the table breaks its schema.
+    """
+    return read_table(path, _KIND, _SCHEMA)[0].select(["question_id", "answer", "correct"])

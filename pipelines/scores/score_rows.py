@@ -1,6 +1,6 @@
 """The rows of a score: a share of right answers, of all questions or of those with a tag."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
@@ -48,16 +48,16 @@ def share(key: str, label: str, answered: Sequence[Answered]) -> ScoreRow:
 
 def section_rows(section: TagSection, answered: Sequence[Answered]) -> Iterator[ScoreRow]:
     """One row per tag."""
+    for value, places in members(section, [question.tags for question in answered]).items():
+        yield share(f"{section.kind}:{value}", value, [answered[place] for place in places])
+
+
+def members(section: TagSection, tags: Iterable[Sequence[str]]) -> dict[str, list[int]]:
+    """The places of the questions that have each tag of a section, from all questions' tags."""
     prefix = f"{section.kind}:"
-    members: dict[str, list[Answered]] = {tag: [] for tag in section.order}
-    for question in answered:
-        named = {
-            section.fold.get(value, value): None
-            for tag in question.tags
-            if tag.startswith(prefix)
-            for value in (tag.removeprefix(prefix),)
-        }
-        for value in named:
-            members.setdefault(value, []).append(question)
-    for value, questions in members.items():
-        yield share(prefix + value, value, questions)
+    found: dict[str, list[int]] = {tag: [] for tag in section.order}
+    for place, named in enumerate(tags):
+        values = [tag.removeprefix(prefix) for tag in named if tag.startswith(prefix)]
+        for value in dict.fromkeys(section.fold.get(value, value) for value in values):
+            found.setdefault(value, []).append(place)
+    return found

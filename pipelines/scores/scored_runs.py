@@ -66,7 +66,7 @@ def score_runs(
     Raises:
         InputError: a folder is no evaluated run, or is of another data set.
     """
-    found = [(folder, *_dataset_of(folder)) for folder in folders]
+    found = [(folder, *dataset_of(folder)) for folder in folders]
     for folder, dataset, _, _ in found:
         if dataset.name not in datasets:
             raise InputError(
@@ -109,8 +109,12 @@ def _scored(
     return ScoredRun(name=name, dataset=dataset.name, kind=kind, report=report)
 
 
-def _dataset_of(folder: Path) -> tuple[Dataset, int, str]:
-    """Data set, seed and name that a run's path tells."""
+def dataset_of(folder: Path) -> tuple[Dataset, int, str]:
+    """Data set, seed and name that a run's path tells.
+
+    Raises:
+        InputError: it does not lie in `runs/<data set>`.
+    """
     parts = folder.resolve().parts
     places = [place for place, part in enumerate(parts[:-2]) if part == RUNS]
     if not places:

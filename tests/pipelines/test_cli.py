@@ -51,6 +51,8 @@ SURFACE = {
     },
     "data template": {"--home", "--data-root", "--dry-run"},
     "data make": {"--seed", "--home"},
+    "runs ls": {"--json"},
+    "runs compare": {"--home", "--data-root", "--json"},
     "store ls": {"--check", "--json"},
     "store info": {"--version", "--json"},
     "store export": {

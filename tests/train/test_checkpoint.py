@@ -12,6 +12,7 @@ from train.checkpoint import (
     Progress,
     load_optimizer,
     optimizer_tensors,
+    peek_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
@@ -43,6 +44,7 @@ def test_written_and_read_back(checkpoint, tmp_path):
     assert set(found.tensors) == set(checkpoint.tensors)
     assert all(torch.equal(found.tensors[name], checkpoint.tensors[name]) for name in found.tensors)
     assert set(found.part("model")) == {"a", "scalar"}
+    assert peek_checkpoint(tmp_path / "c") == replace(checkpoint, tensors={})
 
 
 def test_is_plain_safetensors_with_json_that_others_can_read(checkpoint, tmp_path):
@@ -69,9 +71,10 @@ def test_a_failed_write_leaves_the_old_checkpoint(checkpoint, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_absent(tmp_path):
+@pytest.mark.parametrize("read", [read_checkpoint, peek_checkpoint])
+def test_absent(tmp_path, read):
     with pytest.raises(InputError, match="There is no checkpoint at"):
-        read_checkpoint(tmp_path / "none")
+        read(tmp_path / "none")
 
 
 def damaged(content: bytes) -> dict[str, bytes]:
@@ -91,6 +94,9 @@ def test_damage_is_found(checkpoint, tmp_path, damage):
     path.write_bytes(damaged(path.read_bytes())[damage])
     with pytest.raises(CorruptCheckpoint, match=str(path)):
         read_checkpoint(path)
+    if damage != "flipped bit in a tensor":
+        with pytest.raises(CorruptCheckpoint, match=str(path)):
+            peek_checkpoint(path)
 
 
 def test_a_later_format_is_refused_by_name(checkpoint, tmp_path, monkeypatch):
