@@ -1,24 +1,27 @@
-"""Batches of tensors: the epoch order says what to read, a thread reads it ahead of the model.
+"""Batches of tensors: the epoch order says what to read, threads read it ahead of the model.
 
 Shapes: C = clips, Q = questions, R = pairs of a text and a clip, N = frames, P = patches,
 D = feature width.
 """
 
-import queue
-import threading
 import time
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from train.epoch_order import Position, Rows
-from train.features import FeatureReader, Half
+from train.batch_memory import BatchMemory
+from train.epoch_order import Rows
+from train.features import FeatureReader, ResidentFeatures, feature_bytes
 from train.question_set import QuestionSet
 
-_STOP_POLL_S = 0.1
+_Tag = TypeVar("_Tag")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,16 +60,8 @@ class Batch:
         )
 
 
-@dataclass(kw_only=True, slots=True)
-class _Buffer:
-    """Memory that one batch's features are read into, again and again."""
-
-    cls: Half
-    patch: Half
-
-
 class BatchLoader:
-    """Reads the batches of an order in a thread, into a fixed set of buffers.
+    """Reads the batches of an order, several clips at a time, into a fixed set of memories.
 
     A batch is valid until the next one is asked for: its memory is used again.
 
@@ -81,97 +76,111 @@ class BatchLoader:
         *,
         clips: int,
         read_ahead: int,
+        read_ahead_bytes: int | None = None,
+        threads: int = 1,
         patches: bool = True,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
     ) -> None:
-        """Args: `clips` is the most clips a batch has; `patches=False` reads CLS features only."""
+        """Set up a loader; nothing is read or allocated yet.
+
+        Args:
+            questions: what the rows of an order are.
+            reader: where the features come from.
+            clips: the most clips that a batch has.
+            read_ahead: batches that are read while the consumer has one.
+            read_ahead_bytes: memory that all of these may take together; one batch is held in any
+                case. None is no limit.
+            threads: parts of a batch, some clips each, that are read at a time.
+            patches: False reads CLS features only.
+            device: where the batches are to be.
+        """
         self.waited_s = 0.0
         self._questions = questions
         self._reader = reader
         self._clips = clips
-        self._read_ahead = read_ahead
+        self._threads = threads
         self._patches = patches
+        self._device = device
+        self._memories = read_ahead + 1
+        if read_ahead_bytes is not None:
+            batch_bytes = feature_bytes(reader.identity, clips, patches=patches)
+            self._memories = max(1, min(self._memories, read_ahead_bytes // batch_bytes))
 
-    def batches(self, order: Iterator[tuple[Position, Rows]]) -> Generator[tuple[Position, Batch]]:
-        """Yield the batches of an order; an error of the reading thread is raised here."""
-        free: queue.Queue[_Buffer] = queue.Queue()
-        ready: queue.Queue[tuple[Position, Batch, _Buffer] | BaseException | None] = queue.Queue()
-        # One more than the depth: the consumer holds one while the thread fills the others.
-        for _ in range(self._read_ahead + 1):
-            free.put(self._buffer())
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=self._fill, args=(order, free, ready, stop), name="batch-reader", daemon=True
-        )
-        thread.start()
+    def batches(self, order: Iterable[tuple[_Tag, Rows]]) -> Generator[tuple[_Tag, Batch]]:
+        """Yield the batches of an order, each with its tag; an error of a thread is raised here."""
+        todo = iter(order)
+        started = time.perf_counter()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="batch-reader")
+        coming: deque[tuple[_Tag, BatchMemory, Future[_Reading]]] = deque()
         try:
-            while True:
-                started = time.perf_counter()
-                item = ready.get()
+            for tag, rows in islice(todo, self._memories):
+                memory = self._memory()
+                coming.append((tag, memory, pool.submit(self._begin, pool, rows, memory)))
+            while coming:
+                tag, memory, beginning = coming.popleft()
+                batch = _finish(beginning)
+                memory.hand_over()
                 self.waited_s += time.perf_counter() - started
-                if item is None:
-                    return
-                if isinstance(item, BaseException):
-                    raise item
-                position, batch, buffer = item
-                yield position, batch
-                free.put(buffer)
+                yield tag, batch
+                started = time.perf_counter()
+                memory.leave()
+                for next_tag, rows in islice(todo, 1):
+                    coming.append((next_tag, memory, pool.submit(self._begin, pool, rows, memory)))
         finally:
-            stop.set()
-            thread.join()
+            pool.shutdown(cancel_futures=True)
 
-    def read(self, rows: Rows, buffer: _Buffer | None = None) -> Batch:
-        """Read one batch, into a buffer where given."""
+    def _begin(self, pool: ThreadPoolExecutor, rows: Rows, memory: BatchMemory) -> "_Reading":
+        """Thread body: look up what a batch is about, and have its clips read."""
         pairs = self._questions.pairs(rows)
         asked, clip_of_pair = np.unique(pairs.clip, return_inverse=True)
         clip_ids = self._questions.names(asked)
-        buffer = buffer or self._buffer(len(clip_ids))
-        cls, patch = buffer.cls[: len(clip_ids)], buffer.patch[: len(clip_ids)]
-        self._reader.read_cls(clip_ids, out=cls)
-        if self._patches:
-            self._reader.read_patches(clip_ids, out=patch)
-        return Batch(
-            cls=torch.from_numpy(cls),
-            patch=torch.from_numpy(patch),
-            text=torch.from_numpy(self._questions.text_features(pairs.texts)),
-            clip_of_pair=torch.from_numpy(clip_of_pair.astype(np.int64)),
-            question_of_pair=torch.from_numpy(pairs.question),
-            answer=torch.from_numpy(self._questions.answer[rows]),
-            question_ids=self._questions.ids(rows),
-        )
+        memory.enter()
+        edges = np.linspace(0, len(clip_ids), min(self._threads, len(clip_ids)) + 1).astype(int)
+        parts = [
+            pool.submit(self._read, clip_ids, slice(start, stop), memory)
+            for start, stop in pairwise(edges.tolist())
+        ]
+        text = self._questions.text_features(pairs.texts)
+        with memory.copying():
+            batch = Batch(
+                cls=memory.cls[: len(clip_ids)],
+                patch=memory.patch[: len(clip_ids)],
+                text=torch.from_numpy(text),
+                clip_of_pair=torch.from_numpy(clip_of_pair.astype(np.int64)),
+                question_of_pair=torch.from_numpy(pairs.question),
+                answer=torch.from_numpy(self._questions.answer[rows]),
+                question_ids=self._questions.ids(rows),
+            ).to(self._device)
+        return _Reading(batch, parts)
 
-    def _buffer(self, clips: int | None = None) -> _Buffer:
-        identity = self._reader.identity
-        frames = (clips or self._clips, identity.frames)
-        patches = identity.patches if self._patches else 0
-        return _Buffer(
-            cls=np.empty((*frames, identity.dim), np.float16),
-            patch=np.empty((*frames, patches, identity.dim), np.float16),
-        )
+    def _read(self, clip_ids: Sequence[str], part: slice, memory: BatchMemory) -> None:
+        """Thread body: read some of a batch's clips, and send them on to the device."""
+        names = clip_ids[part]
+        with memory.copying():
+            if isinstance(self._reader, ResidentFeatures) and self._reader.device == self._device:
+                self._reader.take_cls(names, memory.cls[part])
+                if self._patches:
+                    self._reader.take_patches(names, memory.patch[part])
+                return
+            self._reader.read_cls(names, out=memory.read_cls[part].numpy())
+            if self._patches:
+                self._reader.read_patches(names, out=memory.read_patch[part].numpy())
+            memory.copy_to_device(part)
 
-    def _fill(
-        self,
-        order: Iterator[tuple[Position, Rows]],
-        free: "queue.Queue[_Buffer]",
-        ready: "queue.Queue[tuple[Position, Batch, _Buffer] | BaseException | None]",
-        stop: threading.Event,
-    ) -> None:
-        """Thread body: read batch after batch until the order ends or the consumer leaves."""
-        try:
-            for position, rows in order:
-                buffer = _take(free, stop)
-                if buffer is None:
-                    return
-                ready.put((position, self.read(rows, buffer), buffer))
-            ready.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
-            ready.put(error)
+    def _memory(self) -> BatchMemory:
+        return BatchMemory(self._reader.identity, self._clips, self._device, patches=self._patches)
 
 
-def _take(free: "queue.Queue[_Buffer]", stop: threading.Event) -> _Buffer | None:
-    """Wait for a free buffer, or for the consumer to leave (None)."""
-    while not stop.is_set():
-        try:
-            return free.get(timeout=_STOP_POLL_S)
-        except queue.Empty:
-            continue
-    return None
+class _Reading(NamedTuple):
+    """A batch, and the reading that has to end before it is whole."""
+
+    batch: Batch
+    parts: list[Future[None]]
+
+
+def _finish(beginning: "Future[_Reading]") -> Batch:
+    """Wait until a batch is whole; raises what went wrong."""
+    batch, parts = beginning.result()
+    for part in parts:
+        part.result()
+    return batch

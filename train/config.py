@@ -273,10 +273,18 @@ class TrainConfig(_Strict):
     """Hold all features of the run in memory; `auto` does where they fit under the limit."""
     ram_limit_mib: int = 4096
     """The limit that `cache_in_ram="auto"` keeps."""
+    device_limit_mib: int = 0
+    """Hold all features of the run on `device` where they take at most this; 0 never does."""
     read_ahead: int = 2
-    """Batches that the reading thread may be ahead."""
+    """Batches that are read while the model works on one."""
+    read_ahead_mib: int = 2048
+    """Memory that these batches may take together; one is held in any case."""
+    read_threads: int = 4
+    """Parts of a batch that are read at a time."""
     statistics_clips: int = 256
     """Training clips that the standardisation is computed from, at most."""
+    min_coverage: float = 1.0
+    """Least share of a split's questions whose clips have features; those without are left out."""
     allow_unknown_identity: bool = False
     """Train on an imported store of which nobody told all that changes a feature."""
 
@@ -291,15 +299,25 @@ class TrainConfig(_Strict):
             "validate_every",
             "evaluation_questions",
             "read_ahead",
+            "read_threads",
             "statistics_clips",
         ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "clip_norm", "tau_start", "tau_end"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("seed", "weight_decay", "warmup_steps", "ram_limit_mib", "patience"):
+        for name in (
+            "seed",
+            "weight_decay",
+            "warmup_steps",
+            "ram_limit_mib",
+            "device_limit_mib",
+            "read_ahead_mib",
+            "patience",
+        ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("label_smoothing", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        self._require("min_coverage", 0 <= self.min_coverage <= 1, "in [0, 1]")
         self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")
         self._require(
             "method",

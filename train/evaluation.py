@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from cache_schema.tables.question_table import Question, Split, tabled
 from cache_schema.tables.sentence_table import SentenceTable
-from train.batches import BatchLoader
+from train.batches import Batch, BatchLoader
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
-from train.epoch_order import Rows, evaluation_batches
+from train.coverage import usable
+from train.epoch_order import evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
 from train.loop import BEST
 from train.methods import build_model, reads_patches, sizes_of
@@ -24,6 +25,7 @@ from train.model.video_distill import Answering, VideoDistill
 from train.precision import autocast
 from train.predictions import Prediction, write_predictions
 from train.question_set import Pairs, QuestionSet
+from train.selected_frames import SelectedFrames
 from train.vocabulary import Vocabulary
 
 
@@ -51,8 +53,14 @@ class Predictor:
             questions,
             reader,
             clips=config.evaluation_questions * questions.clips_per_question,
-            read_ahead=1,
+            read_ahead=config.read_ahead,
+            read_ahead_bytes=config.read_ahead_mib << 20,
+            threads=config.read_threads,
             patches=reads_patches(config) and not self._lazy,
+            device=torch.device(config.device),
+        )
+        self._selected = SelectedFrames(
+            reader, device=torch.device(config.device), threads=config.read_threads
         )
 
     @torch.inference_mode()
@@ -60,9 +68,9 @@ class Predictor:
         """Answer every question, in the order of the set; twice gives the same twice."""
         model.eval()
         answered: dict[int, Prediction] = {}
-        for rows in self._batches:
+        for rows, batch in self._loader.batches((rows, rows) for rows in self._batches):
             pairs = self._questions.pairs(rows)
-            score, index_RK = self._score(model, rows, pairs)
+            score, index_RK = self._score(model, batch, pairs)
             first_pair = np.searchsorted(pairs.question, np.arange(len(rows) + 1))
             for place, row in enumerate(rows.tolist()):
                 own = slice(first_pair[place], first_pair[place + 1])
@@ -79,18 +87,16 @@ class Predictor:
         predictions = self.predict(model)
         return sum(prediction.correct for prediction in predictions) / len(predictions)
 
-    def _score(self, model: nn.Module, rows: Rows, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def _score(self, model: nn.Module, batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Class scores [Q, A], or scores of the pairs [R], and frames [R, K], all on the CPU."""
-        device = torch.device(self._config.device)
-        batch = self._loader.read(rows).to(device)
         tau = self._config.tau_end
         with autocast(self._config):
             if self._lazy and isinstance(model, VideoDistill):
                 choice = model.choose_frames(batch.cls, batch.text, batch.clip_of_pair, tau=tau)
-                patches = self._reader.read_patches(
-                    self._questions.names(pairs.clip), frames=choice.frame_index.cpu().numpy()
+                selected_RKPD = self._selected.read(
+                    self._questions.names(pairs.clip), choice.frame_index.cpu().numpy()
                 )
-                answering = model.answer(torch.from_numpy(patches).to(device), batch.text, choice)
+                answering = model.answer(selected_RKPD, batch.text, choice)
             else:
                 answering = Answering(
                     *model(batch.cls, batch.patch, batch.text, batch.clip_of_pair, tau=tau)
@@ -129,6 +135,7 @@ def evaluate_run(
     checkpoint: str = BEST,
     output: Path | None = None,
     keep_logits: bool = False,
+    min_coverage: float = 1.0,
 ) -> list[Prediction]:
     """Answer the questions of a split with a trained run.
 
@@ -143,19 +150,23 @@ def evaluate_run(
             which shows what the start alone brings.
         output: where to write the predictions as Parquet; None writes nothing.
         keep_logits: put every class's score into the predictions.
+        min_coverage: least share of the questions whose clips have features, where the run was not
+            content with less; those without are not answered.
 
     Raises:
         InputError: there is no such checkpoint, or there are no questions in the split.
         IdentityMismatch: the store holds other features than the run was trained on.
-        ClipMissing: the store lacks clips that are asked about.
+        ClipMissing: the store lacks clips of more questions than is accepted.
     """
     path = run_dir / checkpoint
     state = read_checkpoint(path)
     state.require_identity(store.identity, path)
     config = state.config
     classes = state.vocabulary if config.task == "answer" else None
-    question_set = QuestionSet(tabled(questions).in_split(split), sentences, classes)
-    question_set.require_features(store)
+    least = min(min_coverage, config.min_coverage)
+    asked = usable(tabled(questions).in_split(split), store.clip_ids, least, split)
+    question_set = QuestionSet(asked, sentences, classes)
+    question_set.require_width(store)
     model = build_model(config, sizes_of(store.identity), len(state.vocabulary))
     model.load_state_dict(state.part("model"))
     predictor = Predictor(

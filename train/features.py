@@ -1,17 +1,19 @@
-"""Where features come from: the store, a copy of it in memory, or a video that shows nothing."""
+"""Where features come from: the store, a copy in memory, or a video that shows nothing."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cache_schema.identity import FeatureIdentity
 
 VisualInput = Literal["real", "static", "noise"]
 Half = NDArray[np.float16]
 
-_CLIPS_PER_READ = 64
+_CLIPS_PER_READ = 8
 
 
 class FeatureReader(Protocol):
@@ -44,21 +46,35 @@ class FeatureReader(Protocol):
         """Presentation time of every frame [N], in seconds."""
 
 
-class RamFeatures:
-    """A copy of some clips' features in memory, for runs that read them many times."""
+class ResidentFeatures:
+    """A copy of some clips' features in memory, the host's or a device's, for runs that fit there.
 
-    def __init__(self, reader: FeatureReader, clip_ids: Sequence[str]) -> None:
+    A copy on a GPU spares the run every transfer to it; not run on one here.
+
+    Args:
+        reader: what is copied.
+        clip_ids: the clips.
+        device: where the copy is.
+    """
+
+    def __init__(
+        self,
+        reader: FeatureReader,
+        clip_ids: Sequence[str],
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+    ) -> None:
+        self.device = device
         self._reader = reader
         self._row = {clip_id: row for row, clip_id in enumerate(dict.fromkeys(clip_ids))}
-        rows = list(self._row)
-        identity = reader.identity
-        frames = (len(rows), identity.frames)
-        self._cls = np.empty((*frames, identity.dim), np.float16)
-        self._patch = np.empty((*frames, identity.patches, identity.dim), np.float16)
+        rows, identity = list(self._row), reader.identity
+        cls = (len(rows), identity.frames, identity.dim)
+        patch = (len(rows), identity.frames, identity.patches, identity.dim)
+        self._cls = torch.empty(cls, dtype=torch.float16, device=device)
+        self._patch = torch.empty(patch, dtype=torch.float16, device=device)
         for start in range(0, len(rows), _CLIPS_PER_READ):
-            part = slice(start, min(start + _CLIPS_PER_READ, len(rows)))
-            reader.read_cls(rows[part], out=self._cls[part])
-            reader.read_patches(rows[part], out=self._patch[part])
+            part = slice(start, start + _CLIPS_PER_READ)
+            self._cls[part] = torch.from_numpy(reader.read_cls(rows[part])).to(device)
+            self._patch[part] = torch.from_numpy(reader.read_patches(rows[part])).to(device)
 
     @property
     def identity(self) -> FeatureIdentity:
@@ -75,9 +91,24 @@ class RamFeatures:
         """The clips copied."""
         return list(self._row)
 
+    def take_cls(self, clip_ids: Sequence[str], out: Tensor) -> None:
+        """Copy CLS features [B, N, D] of B clips into a tensor on the same device."""
+        torch.index_select(self._cls, 0, self._rows(clip_ids), out=out)
+
+    def take_patches(
+        self, clip_ids: Sequence[str], out: Tensor, frames: Tensor | None = None
+    ) -> None:
+        """Copy patch features [B, N, P, D], or [B, K, P, D] of the frames [B, K], likewise."""
+        rows = self._rows(clip_ids)
+        if frames is None:
+            torch.index_select(self._patch, 0, rows, out=out)
+            return
+        place = rows[:, None] * self.identity.frames + frames
+        torch.index_select(self._patch.flatten(0, 1), 0, place.flatten(), out=out.flatten(0, 1))
+
     def read_cls(self, clip_ids: Sequence[str], out: Half | None = None) -> Half:
-        """CLS features [B, N, D] of B clips."""
-        return np.take(self._cls, self._rows(clip_ids), axis=0, out=out, mode="clip")
+        """CLS features [B, N, D] of B clips, on the host."""
+        return _filled(self._cls[self._rows(clip_ids)].cpu().numpy(), out)
 
     def read_patches(
         self,
@@ -85,18 +116,19 @@ class RamFeatures:
         frames: NDArray[np.int64] | None = None,
         out: Half | None = None,
     ) -> Half:
-        """Patch features [B, N, P, D], or [B, K, P, D] of the frames [B, K]."""
+        """Patch features [B, N, P, D], or [B, K, P, D] of the frames [B, K], on the host."""
         rows = self._rows(clip_ids)
         if frames is None:
-            return np.take(self._patch, rows, axis=0, out=out, mode="clip")
-        return _filled(self._patch[rows[:, None], frames], out)
+            return _filled(self._patch[rows].cpu().numpy(), out)
+        chosen = torch.from_numpy(frames).to(self.device)
+        return _filled(self._patch[rows[:, None], chosen].cpu().numpy(), out)
 
     def frame_times(self, clip_id: str) -> NDArray[np.float64]:
         """Presentation time of every frame [N], in seconds."""
         return self._reader.frame_times(clip_id)
 
-    def _rows(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([self._row[clip_id] for clip_id in clip_ids], np.int64)
+    def _rows(self, clip_ids: Sequence[str]) -> Tensor:
+        return torch.tensor([self._row[clip_id] for clip_id in clip_ids], device=self.device)
 
 
 class ConstantFeatures:
@@ -159,9 +191,10 @@ def shown(reader: FeatureReader, visual: VisualInput) -> FeatureReader:
     return ConstantFeatures(reader, min(reader.clip_ids), visual)
 
 
-def feature_bytes(identity: FeatureIdentity, clips: int) -> int:
-    """Bytes that the float16 features of a number of clips take."""
-    return clips * identity.frames * (identity.patches + 1) * identity.dim * 2
+def feature_bytes(identity: FeatureIdentity, clips: int, *, patches: bool = True) -> int:
+    """Bytes that the float16 features of a number of clips take, with or without their patches."""
+    tokens = 1 + identity.patches * patches
+    return clips * identity.frames * tokens * identity.dim * 2
 
 
 def _filled(values: Half, out: Half | None) -> Half:

@@ -156,9 +156,7 @@ class Trainer:
         terms: Counter[str] = Counter()
         for _ in range(config.accumulate):
             position, batch = next(batches)
-            loss = self._objective(
-                self.model, batch.to(torch.device(config.device)), tau=tau, generator=self._noise
-            )
+            loss = self._objective(self.model, batch, tau=tau, generator=self._noise)
             loss.total.backward()  # type: ignore[no-untyped-call]
             loss_sum, right = loss_sum + loss.total.item(), right + loss.right
             terms.update(loss.terms)

@@ -18,10 +18,11 @@ from cache_schema.tables.sentence_table import SentenceTable
 from train.batches import BatchLoader
 from train.caption_pairs import told_apart
 from train.config import TrainConfig
+from train.coverage import usable
 from train.epoch_order import training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
-from train.features import FeatureReader, RamFeatures, feature_bytes, shown
+from train.features import FeatureReader, ResidentFeatures, feature_bytes, shown
 from train.loop import BEST, Trainer
 from train.methods import build_model, reads_patches, sizes_of
 from train.objectives.by_task import build_objective
@@ -47,7 +48,7 @@ class TrainResult:
     best_step: int
     """Step of the best validation."""
     unknown_answers: int
-    """Training questions left out because their answer is beyond `vocabulary_limit`."""
+    """Training questions with features that are left out: their answer is beyond `vocabulary_limit`."""
 
 
 def train_run(
@@ -80,12 +81,13 @@ def train_run(
         InputError: no questions in `train` or `val`, `run_dir` holds another run, or the features
             are such that this run cannot use them.
         IdentityMismatch: the run to go on with was trained on other features.
-        ClipMissing: the store lacks clips that are asked about.
+        ClipMissing: the store lacks clips of more questions than `min_coverage` lets go.
         TrainingDiverged: the loss is no longer a number.
     """
     require_usable(config, store.identity, sentences)
-    table = tabled(questions)
-    training, validation = table.in_split("train"), table.in_split("val")
+    table, cached = tabled(questions), store.clip_ids
+    training = usable(table.in_split("train"), cached, config.min_coverage, "train")
+    validation = usable(table.in_split("val"), cached, config.min_coverage, "val")
     vocabulary = NO_ANSWERS
     if config.task == "answer":
         vocabulary = Vocabulary.from_answers(
@@ -102,7 +104,7 @@ def train_run(
         train_set = QuestionSet(training, sentences, vocabulary)
         val_set = QuestionSet(told_apart(validation, config.seed), sentences, None)
     for question_set in (train_set, val_set):
-        question_set.require_features(store)
+        question_set.require_width(store)
     _claim(run_dir, config)
     # The caller's random state is left as it was found.
     with torch.random.fork_rng(devices=[]):
@@ -163,7 +165,10 @@ def _fit(
         reader,
         clips=_most_clips(config, train_set),
         read_ahead=config.read_ahead,
+        read_ahead_bytes=config.read_ahead_mib << 20,
+        threads=config.read_threads,
         patches=reads_patches(config),
+        device=torch.device(config.device),
     )
     order = training_order(
         train_set.clip_of_question,
@@ -188,13 +193,16 @@ def _most_clips(config: TrainConfig, questions: QuestionSet) -> int:
 def _nearest(
     config: TrainConfig, store: FeatureReader, train_set: QuestionSet, val_set: QuestionSet
 ) -> FeatureReader:
-    """What the run reads: the store, a copy of its clips in memory, or a video that shows nothing."""
+    """What the run reads: the store, a copy of its clips nearby, or a video that shows nothing."""
     if config.visual != "real":
         return shown(store, config.visual)
     clips = sorted({*train_set.clip_ids, *val_set.clip_ids})
-    fits = feature_bytes(store.identity, len(clips)) <= config.ram_limit_mib << 20
+    needed = feature_bytes(store.identity, len(clips))
+    if needed <= config.device_limit_mib << 20:
+        return ResidentFeatures(store, clips, torch.device(config.device))
+    fits = needed <= config.ram_limit_mib << 20
     if config.cache_in_ram == "always" or (config.cache_in_ram == "auto" and fits):
-        return RamFeatures(store, clips)
+        return ResidentFeatures(store, clips)
     return store
 
 

@@ -35,7 +35,9 @@ def test_a_batch_holds_what_its_questions_ask_about(small_needle, questions):
             assert torch.equal(
                 batch.patch[position], torch.from_numpy(small_needle.store.patch[clip])
             )
-        np.testing.assert_array_equal(batch.text, questions.text_features(questions.pairs(rows).texts))
+        np.testing.assert_array_equal(
+            batch.text, questions.text_features(questions.pairs(rows).texts)
+        )
         np.testing.assert_array_equal(batch.answer, questions.answer[rows])
 
 
@@ -66,7 +68,7 @@ def test_leaving_early_ends_the_thread(small_needle, questions):
     batches = loader.batches(order_of(questions))
     next(batches)
     batches.close()
-    assert not [t for t in threading.enumerate() if t.name == "batch-reader"]
+    assert not [t for t in threading.enumerate() if t.name.startswith("batch-reader")]
 
 
 def test_waiting_is_counted(small_needle, questions):

@@ -37,8 +37,8 @@ def test_reading_only_the_selected_frames_changes_no_bit(
     predictions = lazy.predict(model)
 
     loader = BatchLoader(questions, small_needle.store, clips=10, read_ahead=1)
-    for rows in evaluation_batches(questions.clip_of_question, 10):
-        batch = loader.read(rows)
+    order = evaluation_batches(questions.clip_of_question, 10)
+    for rows, batch in loader.batches(zip(order, order, strict=True)):
         with (
             torch.inference_mode(),
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
@@ -51,9 +51,19 @@ def test_reading_only_the_selected_frames_changes_no_bit(
             assert predictions[row].logit == tuple(whole.logits[place].float().tolist())
 
 
-def test_only_the_selected_frames_are_read(small_needle, short_config, questions, model):
-    Predictor(short_config, questions, small_needle.store, VOCABULARY).predict(model)
-    assert small_needle.store.frames_read == len(questions) * short_config.model.selected
+@pytest.mark.parametrize("questions_per_batch", [1, 100])
+def test_only_the_selected_frames_are_read(
+    small_needle, short_config, questions, model, questions_per_batch
+):
+    """And those that several questions of a batch select, once."""
+    config = replace(short_config, evaluation_questions=questions_per_batch, read_threads=1)
+    predictions = Predictor(config, questions, small_needle.store, VOCABULARY).predict(model)
+    selected = [
+        (row if questions_per_batch == 1 else question.clip_id, frame)
+        for row, question in enumerate(questions.questions)
+        for frame in set(predictions[row].frame_index)
+    ]
+    assert small_needle.store.frames_read == len(set(selected))
 
 
 def test_two_passes_are_equal_and_in_question_order(small_needle, short_config, questions, model):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from train.features import ConstantFeatures, RamFeatures, feature_bytes, shown
+from train.features import ConstantFeatures, ResidentFeatures, feature_bytes, shown
 
 
 @pytest.fixture
@@ -14,9 +14,9 @@ def frames():
     return np.array([[0, 5], [7, 7], [23, 1]])
 
 
-def test_ram_copy_reads_what_the_store_reads(store, frames):
+def test_a_copy_in_memory_reads_what_the_store_reads(store, frames):
     clips = store.clip_ids[3:9]
-    copy = RamFeatures(store, [*clips, clips[0]])
+    copy = ResidentFeatures(store, [*clips, clips[0]])
     asked = [clips[4], clips[0], clips[4]]
     assert copy.clip_ids == clips
     assert (copy.identity, copy.version) == (store.identity, store.version)
@@ -28,10 +28,14 @@ def test_ram_copy_reads_what_the_store_reads(store, frames):
     np.testing.assert_array_equal(copy.frame_times(clips[0]), store.frame_times(clips[0]))
 
 
-@pytest.mark.parametrize("kind", ["ram", "static"])
+@pytest.mark.parametrize("kind", ["resident", "static"])
 def test_reads_into_the_buffer_given(store, frames, kind):
     clips = store.clip_ids[:3]
-    reader = RamFeatures(store, clips) if kind == "ram" else ConstantFeatures(store, clips[0], kind)
+    reader = (
+        ResidentFeatures(store, clips)
+        if kind == "resident"
+        else ConstantFeatures(store, clips[0], kind)
+    )
     cls, patch = np.empty_like(store.read_cls(clips)), np.empty_like(store.read_patches(clips))
     some = np.empty_like(store.read_patches(clips, frames=frames))
     reader.read_cls(clips, out=cls)
@@ -42,8 +46,8 @@ def test_reads_into_the_buffer_given(store, frames, kind):
     np.testing.assert_array_equal(some, reader.read_patches(clips, frames=frames))
 
 
-def test_ram_copy_does_not_touch_the_store_again(store):
-    copy = RamFeatures(store, store.clip_ids)
+def test_a_copy_in_memory_does_not_touch_the_store_again(store):
+    copy = ResidentFeatures(store, store.clip_ids)
     read = store.frames_read
     copy.read_patches(store.clip_ids)
     assert store.frames_read == read
