@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cache_schema.errors import ClipMissing, InputError
+from cache_schema.errors import InputError
 from cache_schema.tables.question_table import (
     OPEN_ENDED,
     Question,
@@ -119,20 +119,12 @@ class QuestionSet:
         """The ids of some clips, given by their places in `clip_ids`."""
         return [self.clip_ids[number] for number in clips]
 
-    def require_features(self, reader: FeatureReader) -> None:
-        """Refuse to start when the store lacks clips that are asked about.
+    def require_width(self, reader: FeatureReader) -> None:
+        """Refuse sentences of another encoder than the clips'.
 
         Raises:
-            ClipMissing: with the number of clips and the first of them.
             InputError: sentence and clip features differ in width.
         """
-        cached = set(reader.clip_ids)
-        missing = [clip_id for clip_id in self.clip_ids if clip_id not in cached]
-        if missing:
-            raise ClipMissing(
-                f"{len(missing)} of {len(self.clip_ids)} clips asked about have no features in the "
-                f"store (first: {missing[0]!r}); extract them, or leave their questions out"
-            )
         width = self._sentences.dim
         if width != reader.identity.dim:
             raise InputError(

@@ -40,6 +40,10 @@ class Vocabulary:
         of = {answer: number for number, answer in enumerate(self.answers)}
         return np.array([of.get(answer, UNKNOWN) for answer in answers], np.int64)
 
+    def unknown_share(self, answers: Sequence[str]) -> float:
+        """Share of the answers that are no class, and so cannot be given; 0 of none."""
+        return float(np.mean(self.classes(answers) == UNKNOWN)) if len(answers) else 0.0
+
 
 NO_ANSWERS = Vocabulary(())
 """The classes of a run that scores pairs."""

@@ -1,12 +1,15 @@
 """Coverage against a count by hand, question by question."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from cache_schema.errors import ClipMissing
 from cache_schema.tables.question_table import Question, tabled
 from train.coverage import coverage_of, usable
+from train.evaluation import evaluate_run
+from train.run import train_run
 
 
 def _question(number, *clips):
@@ -70,10 +73,44 @@ def test_exactly_what_was_asked_for_is_enough():
 
 
 def test_nothing_usable_is_an_error_whatever_is_asked_for():
-    with pytest.raises(ClipMissing, match="of none of the 5 questions are all clips among the 1 that"):
+    with pytest.raises(
+        ClipMissing, match="of none of the 5 questions are all clips among the 1 that"
+    ):
         usable(tabled(QUESTIONS), ["other"], 0.0, "train")
 
 
 def test_no_questions_are_covered():
     found = coverage_of(tabled([]), ["a"])
     assert (found.share, found.clips) == (1.0, 0)
+
+
+@pytest.fixture
+def gaps(small_needle):
+    """The small needle, whose store lacks a training clip and a test clip."""
+    for clip in ("train-001", "test-000"):
+        assert any(question.clip_id == clip for question in small_needle.questions)
+        del small_needle.store.cls[clip]
+    return small_needle
+
+
+def test_a_run_refuses_gaps_unless_they_are_accepted(gaps, short_config, tmp_path):
+    asked = (gaps.store, gaps.questions, gaps.sentences)
+    with pytest.raises(ClipMissing, match=r"train: .* 'train-001'"):
+        train_run(short_config, *asked, tmp_path / "strict")
+    assert not (tmp_path / "strict").exists()
+    whole = replace(short_config, min_coverage=0.5)
+    train_run(whole, *asked, tmp_path / "lenient")
+    predictions = evaluate_run(tmp_path / "lenient", *asked)
+    left = {q.question_id for q in gaps.questions if q.split == "test" and q.clip_id != "test-000"}
+    assert {prediction.question_id for prediction in predictions} == left
+
+
+def test_a_test_split_with_gaps_is_accepted_when_it_is_evaluated(
+    small_needle, short_config, tmp_path
+):
+    asked = (small_needle.store, small_needle.questions, small_needle.sentences)
+    train_run(short_config, *asked, tmp_path)
+    del small_needle.store.cls["test-000"]
+    with pytest.raises(ClipMissing, match=r"test: .* 'test-000'"):
+        evaluate_run(tmp_path, *asked)
+    assert evaluate_run(tmp_path, *asked, min_coverage=0.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cache_schema import Question, open_questions, write_questions
-from cache_schema.errors import ClipMissing, InputError
+from cache_schema.errors import InputError
 from train.question_set import QuestionSet
 from train.vocabulary import UNKNOWN, Vocabulary
 
@@ -62,13 +62,7 @@ def test_refuses_questions_about_several_clips(small_needle):
         build(small_needle, [several, *small_needle.questions[1:]])
 
 
-def test_names_the_clips_that_the_store_lacks(small_needle):
-    del small_needle.store.cls["test-001"], small_needle.store.cls["val-000"]
-    with pytest.raises(ClipMissing, match=r"2 of 22 clips .* 'test-001'"):
-        build(small_needle).require_features(small_needle.store)
-
-
 def test_refuses_sentences_of_another_width(small_needle, make_identity):
     small_needle.store.identity = make_identity(dim=48)
     with pytest.raises(InputError, match="width 32, clip features 48"):
-        build(small_needle).require_features(small_needle.store)
+        build(small_needle).require_width(small_needle.store)

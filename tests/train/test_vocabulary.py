@@ -23,6 +23,12 @@ def test_answers_without_a_class_are_unknown():
     assert classes.tolist() == [1, UNKNOWN, 0]
 
 
+def test_the_share_of_answers_that_cannot_be_given():
+    vocabulary = Vocabulary(("b", "c"))
+    assert vocabulary.unknown_share(["c", "never seen", "b", "nor this"]) == 0.5
+    assert vocabulary.unknown_share([]) == 0.0
+
+
 def test_refuses_to_have_no_classes():
     with pytest.raises(InputError, match="no training answers"):
         Vocabulary.from_answers([], 10)
