@@ -123,8 +123,8 @@ class ModelConfig(_Strict):
     """Attention and gate heads; must divide the feature width (paper: silent)."""
     mlp_ratio: int = 4
     """Hidden width of the MLPs over D (paper: silent; ViT's and Frozen in Time's)."""
-    sampler: Literal["learned", "uniform", "random"] = "learned"
-    """`learned` is the paper's; the others are its question-blind rivals."""
+    sampler: Literal["learned", "uniform", "random", "clip_similarity"] = "learned"
+    """`learned` is the paper's; the others learn nothing, and two are blind to the question."""
     draws: Draws = "independent"
     """`independent` is Eq. 4-5 to the letter; `without_replacement` never picks a frame twice."""
     selection: Literal["hard", "soft"] = "hard"

@@ -74,14 +74,14 @@ def read_preset(path: Path, overrides: list[str], seed: int, *, own: str | None 
             where there is nothing to inherit.
     """
     tree = _read_tree(path)
-    shared = _merge({"seed": seed}, tree.get("train", {}))
+    shared = merged({"seed": seed}, tree.get("train", {}))
     inherits = "inherits" in tree
     if inherits:
-        shared = _merge(_inherited(path, tree, own, seed), tree.get("train", {}))
+        shared = merged(_inherited(path, tree, own, seed), tree.get("train", {}))
     changes = _parse_overrides(overrides)
     return Preset(
         runs={
-            name: TrainConfig.from_dict(_merge(_merge(shared, options), changes))
+            name: TrainConfig.from_dict(merged(merged(shared, options), changes))
             for name, options in tree["runs"].items()
         },
         folder=path.stem if inherits else "",
@@ -141,7 +141,7 @@ def _parse_overrides(overrides: list[str]) -> Tree:
             parsed = tomllib.loads(f"{key} = {value}")
         except tomllib.TOMLDecodeError:
             parsed = _nested(key.strip().split("."), value.strip())
-        changes = _merge(changes, parsed)
+        changes = merged(changes, parsed)
     return changes
 
 
@@ -149,11 +149,11 @@ def _nested(keys: list[str], value: str) -> Tree:
     return {keys[0]: _nested(keys[1:], value) if len(keys) > 1 else value}
 
 
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """`over` wins, table by table."""
-    merged = dict(under)
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Two trees as one: `over` wins, table by table."""
+    tree = dict(under)
     for key, value in over.items():
-        below = merged.get(key)
+        below = tree.get(key)
         nested = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(below, value) if nested else value  # type: ignore[arg-type]
-    return merged
+        tree[key] = merged(below, value) if nested else value  # type: ignore[arg-type]
+    return tree

@@ -1,4 +1,4 @@
-"""The gradient-free rivals of the learned sampler: which K of N frames, blind to the question.
+"""The gradient-free rivals of the learned sampler: which K of N frames, without anything learned.
 
 Shapes: C = clips, Q = questions, N = frames, K = selected, D = model width.
 """
@@ -67,4 +67,33 @@ class RandomPolicy(nn.Module):
             generator = torch.Generator(t_QD.device).manual_seed(_EVALUATION_SEED)
         rank = torch.rand(t_QD.shape[0], self.frames, generator=generator, device=t_QD.device)
         index_QK = rank.topk(self.selected, dim=-1).indices.sort(dim=-1).values
+        return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)
+
+
+class ClipSimilarityPolicy(nn.Module):
+    """The K distinct frames that frozen CLIP finds most like the question, in time order.
+
+    What the encoder alone can tell; it is given the features as they are in the store, so that
+    nothing that is trained moves its choice.
+    """
+
+    def __init__(self, frames: int, selected: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.selected = selected
+
+    def forward(
+        self,
+        v_cls_CND: Tensor,
+        t_QD: Tensor,
+        clip_of_question_Q: Tensor,
+        *,
+        tau: float,  # noqa: ARG002 - one interface with SparseSampling
+        generator: torch.Generator | None,  # noqa: ARG002
+    ) -> FrameChoice:
+        """Return the frames with the largest cosine between CLS feature and sentence feature."""
+        frames_CND = F.normalize(v_cls_CND.float(), dim=-1)
+        question_QD1 = F.normalize(t_QD.float(), dim=-1).unsqueeze(-1)
+        cosine_QN = (frames_CND[clip_of_question_Q] @ question_QD1).squeeze(-1)
+        index_QK = cosine_QN.topk(self.selected, dim=-1).indices.sort(dim=-1).values
         return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from train.config import FeatureSizes, ModelConfig
 from train.model.answer_head import AnswerHead
-from train.model.frame_policy import FrameChoice, RandomPolicy, UniformPolicy
+from train.model.frame_policy import (
+    ClipSimilarityPolicy,
+    FrameChoice,
+    RandomPolicy,
+    UniformPolicy,
+)
 from train.model.fusion_transformer import FusionTransformer
 from train.model.initialisation import initialise
 from train.model.matching_head import MatchingHead
@@ -82,8 +87,11 @@ class VideoDistill(nn.Module):
         generator: torch.Generator | None = None,
     ) -> FrameChoice:
         """Section 3.3: needs the CLS features of all N frames, and no patch."""
-        v_cls_CND = self.standardise.cls(cls_CND)
-        t_QD = self.text(self.standardise.text(t_cls_QD))
+        if isinstance(self.sampler, ClipSimilarityPolicy):
+            v_cls_CND, t_QD = cls_CND, t_cls_QD
+        else:
+            v_cls_CND = self.standardise.cls(cls_CND)
+            t_QD = self.text(self.standardise.text(t_cls_QD))
         choice: FrameChoice = self.sampler(
             v_cls_CND, t_QD, clip_of_question_Q, tau=tau, generator=generator
         )
@@ -125,11 +133,13 @@ class VideoDistill(nn.Module):
 
 
 def _build_sampler(config: ModelConfig, sizes: FeatureSizes) -> nn.Module:
-    """Return the learned sampler of Section 3.3 or one of its question-blind rivals."""
+    """Return the learned sampler of Section 3.3 or one of its rivals that learn nothing."""
     if config.sampler == "uniform":
         return UniformPolicy(sizes.frames, config.selected)
     if config.sampler == "random":
         return RandomPolicy(sizes.frames, config.selected)
+    if config.sampler == "clip_similarity":
+        return ClipSimilarityPolicy(sizes.frames, config.selected)
     return SparseSampling(
         sizes.dim,
         config.heads,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from train.model.frame_policy import RandomPolicy, UniformPolicy
+from train.model.frame_policy import ClipSimilarityPolicy, RandomPolicy, UniformPolicy
 
 
 def ask(policy, questions: int = 3, seed: int = 0):
@@ -48,3 +48,17 @@ def test_soft_weights_are_one_hot_without_gradient(policy):
     assert torch.equal(choice.y_soft.argmax(-1), choice.frame_index)
     assert (choice.y_soft.sum(-1) == 1).all()
     assert not choice.y_soft.requires_grad
+
+
+def test_clip_similarity_takes_the_most_similar_frames_of_the_own_clip():
+    torch.manual_seed(0)
+    frames, text = torch.randn(2, 12, 8), torch.randn(3, 8)
+    clip = torch.tensor([1, 0, 1])
+    choice = ClipSimilarityPolicy(12, 4)(frames.half(), text, clip, tau=1.0, generator=None)
+    for question in range(3):
+        cosine = torch.cosine_similarity(
+            frames[clip[question]].half().float(), text[question], dim=-1
+        )
+        expected = sorted(cosine.argsort(descending=True)[:4].tolist())
+        assert choice.frame_index[question].tolist() == expected
+    assert torch.equal(choice.y_soft.argmax(-1), choice.frame_index)

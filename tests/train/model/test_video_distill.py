@@ -32,7 +32,7 @@ def test_shapes(asked):
     assert answering.y_soft.shape == (Q, 2, N)
 
 
-@pytest.mark.parametrize("sampler", ["learned", "uniform", "random"])
+@pytest.mark.parametrize("sampler", ["learned", "uniform", "random", "clip_similarity"])
 def test_two_evaluation_calls_are_equal(asked, sampler):
     model = build(sampler=sampler, head_dropout=0.5).eval()
     first, second = model(*asked), model(*asked)
