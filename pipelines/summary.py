@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -156,7 +156,27 @@ def summary_table(summary: Summary) -> Table:
         cells = [_percent(scores["accuracy"].get(run)) for run in runs]
         hit = _percent(scores["frame_hit"].get(runs[0]))
         table.add_row(name, str(count), *cells, hit, style="bold" if name == "core" else None)
+    table.caption, table.caption_justify = "\n".join(_caveats(summary)) or None, "left"
     return table
+
+
+def _caveats(summary: Summary) -> Iterator[str]:
+    """What a reader of the accuracies has to know: questions left out, answers that cannot be given."""
+    for split, found in summary.get("coverage", {}).items():
+        if left_out := found["questions"] - found["covered_questions"]:
+            yield (
+                f"{split}: {left_out:,} of {found['questions']:,} questions are left out: their clips have "
+                "no features"
+            )
+    runs_by_share: dict[float, list[str]] = {}
+    for run, share in summary.get("unknown_answers", {}).items():
+        runs_by_share.setdefault(share, []).append(run)
+    for share, runs in runs_by_share.items():
+        if share:
+            yield (
+                f"{share:.1%} of the test answers are none of the classes of {', '.join(runs)}: they count "
+                "as wrong"
+            )
 
 
 def _percent(value: float | None) -> str:

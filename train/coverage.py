@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cache_schema.errors import ClipMissing
-from cache_schema.tables.question_table import QuestionTable
+from cache_schema.tables.question_table import QuestionTable, Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +58,12 @@ def coverage_of(questions: QuestionTable, clip_ids: Collection[str]) -> Coverage
         covered_clips=len(asked) - len(missing),
         first_missing=min(missing.to_pylist(), default=None),
     )
+
+
+def coverage_by_split(questions: QuestionTable, clip_ids: Collection[str]) -> dict[Split, Coverage]:
+    """Count what can be used of each split that has questions."""
+    tables = {split: questions.in_split(split) for split in get_args(Split)}
+    return {split: coverage_of(table, clip_ids) for split, table in tables.items() if len(table)}
 
 
 def usable(

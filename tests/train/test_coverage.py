@@ -7,7 +7,7 @@ import pytest
 
 from cache_schema.errors import ClipMissing
 from cache_schema.tables.question_table import Question, tabled
-from train.coverage import coverage_of, usable
+from train.coverage import coverage_by_split, coverage_of, usable
 from train.evaluation import evaluate_run
 from train.run import train_run
 
@@ -77,6 +77,15 @@ def test_nothing_usable_is_an_error_whatever_is_asked_for():
         ClipMissing, match="of none of the 5 questions are all clips among the 1 that"
     ):
         usable(tabled(QUESTIONS), ["other"], 0.0, "train")
+
+
+def test_each_split_is_counted_apart():
+    asked = [*QUESTIONS, replace(QUESTIONS[0], question_id="q9", split="test")]
+    found = coverage_by_split(tabled(asked), ["a"])
+    assert {split: (c.covered_questions, c.questions) for split, c in found.items()} == {
+        "train": (2, 5),
+        "test": (1, 1),
+    }
 
 
 def test_no_questions_are_covered():
