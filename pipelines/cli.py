@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cache_schema.errors import VideoDistillError
+from cache_schema.errors import InputError, VideoDistillError
 from pipelines.data_commands import data_app
 from pipelines.encoder_commands import encoders_app
 from pipelines.extract_commands import extract
@@ -23,7 +23,7 @@ from pipelines.store_life_commands import life_app
 from pipelines.store_sharing_commands import sharing_app
 
 if TYPE_CHECKING:
-    from pipelines.steps import Experiment
+    from pipelines.experiment import Experiment
 
 app = typer.Typer(
     name="videodistill",
@@ -83,6 +83,30 @@ Set = Annotated[
     ),
 ]
 
+SkipMissing = Annotated[
+    bool,
+    typer.Option(
+        "--skip-missing",
+        help="Leave out questions whose clips have no features, however many; without it, one is refused.",
+    ),
+]
+MinCoverage = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out questions whose clips have no features, if at least this share of each split is left.",
+    ),
+]
+
+
+def _accepted_gaps(skip_missing: bool, min_coverage: float | None) -> list[str]:
+    """As an option of the run: its folder then tells what was accepted."""
+    if skip_missing and min_coverage is not None:
+        raise InputError("--skip-missing is --min-coverage 0; give one of them.")
+    least = 0.0 if skip_missing else min_coverage
+    return [] if least is None else [f"min_coverage={least}"]
+
 
 def _experiment(
     dataset: str,
@@ -95,8 +119,8 @@ def _experiment(
 ) -> "Experiment":
     from pipelines.datasets.registry import find
     from pipelines.encoders import default_store
+    from pipelines.experiment import Experiment
     from pipelines.presets import own_preset
-    from pipelines.steps import Experiment
     from pipelines.workspace import Workspace
 
     space = Workspace(home=home, dataset=find(dataset), seed=seed, data_root=data_root)
@@ -125,6 +149,8 @@ def train(
             help="Train on an imported store that does not know all of its features' origin.",
         ),
     ] = False,
+    skip_missing: SkipMissing = False,
+    min_coverage: MinCoverage = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs' full configurations; train nothing.")
     ] = False,
@@ -137,6 +163,7 @@ def train(
 
     # An option of the run: its folder then tells that this was accepted.
     accepted = ["allow_unknown_identity=true"] if allow_unknown_identity else []
+    accepted += _accepted_gaps(skip_missing, min_coverage)
     experiment = _experiment(
         dataset, seed, home, store, preset, [*(overrides or []), *accepted], data_root
     )
@@ -156,13 +183,18 @@ def evaluate(
     preset: Preset = None,
     overrides: Set = None,
     data_root: DataRoot = None,
+    skip_missing: SkipMissing = False,
+    min_coverage: MinCoverage = None,
 ) -> None:
     """Answer the test questions with every trained run; write summary.json and predictions."""
-    from pipelines import steps
+    from pipelines import evaluation
     from pipelines.summary import summary_table
 
-    experiment = _experiment(dataset, seed, home, store, preset, overrides, data_root)
-    experiment.console.print(summary_table(steps.evaluate(experiment)))
+    accepted = _accepted_gaps(skip_missing, min_coverage)
+    experiment = _experiment(
+        dataset, seed, home, store, preset, [*(overrides or []), *accepted], data_root
+    )
+    experiment.console.print(summary_table(evaluation.evaluate(experiment)))
 
 
 @app.command()
@@ -184,7 +216,7 @@ def report(
 @app.command()
 def demo(seed: Seed = 1, home: Home = Path()) -> None:
     """All steps on rendered videos: data, extract, train, evaluate, report. Skips what is done."""
-    from pipelines import steps
+    from pipelines import evaluation, steps
     from pipelines.encoders import encoder_spec
     from pipelines.summary import summary_table
 
@@ -196,7 +228,7 @@ def demo(seed: Seed = 1, home: Home = Path()) -> None:
     if tally.exit_code:
         raise typer.Exit(tally.exit_code)
     steps.train(experiment)
-    summary = steps.evaluate(experiment)
+    summary = evaluation.evaluate(experiment)
     page = steps.report(experiment)
     experiment.console.print(summary_table(summary))
     experiment.say(f"numbers: {page.with_name('summary.json')}\npage:    {page}")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipelines.experiment import Experiment
 from pipelines.presets import MAIN_RUN
 from pipelines.sentences import load_sentences
-from pipelines.steps import Experiment
 from pipelines.summary import provenance, tag_of
 from pipelines.training import train_all
 from train.evaluation import evaluate_run

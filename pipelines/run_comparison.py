@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from cache_schema import Question
 from cache_schema.errors import InputError, SchemaError
 from cache_schema.tables.question_table import QuestionTable, tabled
+from pipelines.experiment import PREDICTIONS
 from pipelines.prepared import load
 from pipelines.run_record import RunRecord, read_run
 from pipelines.scores.official import OfficialScore, score_of
 from pipelines.scores.paired_difference import PairedDifference, Right, paired_difference
 from pipelines.scores.score_rows import ALL, members
 from pipelines.scores.scored_runs import dataset_of
-from pipelines.steps import PREDICTIONS
 from pipelines.workspace import Workspace
 from train.predictions import read_judged
 

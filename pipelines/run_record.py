@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import pyarrow.compute as pc
 
 from cache_schema.errors import InputError, VideoDistillError
-from pipelines.steps import PREDICTIONS
+from pipelines.experiment import PREDICTIONS
 from train.checkpoint import Checkpoint, peek_checkpoint
 from train.curves import read_curves
 from train.loop import BEST, DIVERGED, INITIAL

@@ -1,19 +1,13 @@
 """The steps between raw videos and a report: each does what is missing and says what it skipped."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
-from rich.console import Console
-
-from cache_schema import FeatureStore, open_store
-from cache_schema.errors import InputError, StoreAbsent
-from cache_schema.storage.durable_files import replace_file
+from cache_schema.errors import InputError
 from cache_schema.tables.question_table import tabled
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, plan_extraction, run_extraction
@@ -26,100 +20,18 @@ from pipelines.datasets.demo.generate import generate
 from pipelines.datasets.description import describe as describe_dataset
 from pipelines.datasets.extraction_cost import DEFAULT_FRAMES
 from pipelines.datasets.registry import require_videos
-from pipelines.durations import read_durations, record_duration, timed
+from pipelines.durations import record_duration, timed
 from pipelines.encoders import store_of
+from pipelines.experiment import PREDICTIONS, Experiment, is_newer
 from pipelines.prepared import load
-from pipelines.presets import Preset, own_preset, preset_path, read_preset
 from pipelines.reporting import write_report
 from pipelines.sentences import encode_sentences, load_sentences
-from pipelines.summary import Evaluated, Summary, provenance, summarise
 from pipelines.training import is_complete, train_all
 from pipelines.workspace import Workspace
-from train.baselines.most_likely import majority_predictions
-from train.config import TrainConfig
-from train.evaluation import evaluate_run
-from train.loop import BEST, INITIAL
-from train.predictions import Prediction
+from train.coverage import coverage_by_split
 
-PREDICTIONS = "predictions_test.parquet"
-PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"
-MAJORITY = "majority"
 _VIDEOS_PER_LINE = 50
 _CHOSEN = {"clip-choice": "clips", "multiple-choice": "answers"}
-
-
-class Experiment:
-    """One data set in its workspace, its feature store, and the preset that is trained on it."""
-
-    def __init__(
-        self,
-        *,
-        workspace: Workspace,
-        store_path: str | os.PathLike[str],
-        preset: str,
-        overrides: Sequence[str],
-        console: Console,
-    ) -> None:
-        self.workspace = workspace
-        self.store_path = store_path
-        self.preset = preset
-        self.overrides = overrides
-        self.console = console
-
-    @cached_property
-    def annotations(self) -> Annotations:
-        """Clips, questions and evidence, read once from the data set's own files."""
-        return load(self.workspace.dataset, self.workspace.data)
-
-    @property
-    def runs(self) -> dict[str, TrainConfig]:
-        """The preset's runs."""
-        return dict(self._preset.runs)
-
-    @property
-    def main_run(self) -> str:
-        """The run that the report shows the frames of."""
-        return self._preset.main_run
-
-    @property
-    def folder(self) -> Path:
-        """Where the preset's runs, their summary and their report lie."""
-        folder = self.workspace.runs / self._preset.folder
-        return folder / Path(self.store_path).name if self._preset.per_store else folder
-
-    @cached_property
-    def _preset(self) -> Preset:
-        return read_preset(
-            preset_path(self.preset),
-            list(self.overrides),
-            self.workspace.seed,
-            own=own_preset(self.workspace.dataset),
-        )
-
-    @property
-    def beside(self) -> Path:
-        """The local path that stands for the store: its sentences lie beside it."""
-        return self.workspace.beside(self.store_path)
-
-    def run_dir(self, name: str) -> Path:
-        """Where one run lies."""
-        return self.folder / name
-
-    def say(self, text: str) -> None:
-        """Print one line, unmarked: ids and paths may hold square brackets."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def store(self) -> FeatureStore:
-        """The feature store, at its newest manifest.
-
-        Raises:
-            StoreAbsent: Nothing was extracted yet.
-        """
-        try:
-            return open_store(self.store_path)
-        except StoreAbsent as error:
-            name = self.workspace.dataset.name
-            raise StoreAbsent(f"{error} Run `make extract DATASET={name}` first.") from error
 
 
 def make_data(space: Workspace, say: Callable[[str], None]) -> None:
@@ -242,10 +154,14 @@ def train(experiment: Experiment) -> None:
     if all(is_complete(folder / name, config) for name, config in runs.items()):
         experiment.say(f"train: {', '.join(runs)} are complete in {folder}; nothing to do")
         return
+    store = experiment.store()
+    found = coverage_by_split(tabled(experiment.annotations.questions), store.clip_ids)
+    for split, coverage in found.items():
+        experiment.say(f"train: {split}: {coverage}")
     with timed(folder, "train"):
         done = train_all(
             runs,
-            experiment.store(),
+            store,
             experiment.annotations.questions,
             load_sentences(experiment.beside, experiment.annotations.questions),
             folder,
@@ -274,53 +190,6 @@ def _require_trainable(dataset: Dataset, annotations: Annotations) -> None:
         )
 
 
-def evaluate(experiment: Experiment) -> Summary:
-    """Answer the test questions with every run, and write `summary.json`."""
-    folder = experiment.folder
-    if _is_newer(folder / "summary.json", _evaluated_files(experiment)):
-        experiment.say(
-            f"evaluate: {folder / 'summary.json'} is newer than every run; nothing to do"
-        )
-        return dict(json.loads((folder / "summary.json").read_text()))
-    with timed(folder, "evaluate"):
-        store, annotations = experiment.store(), experiment.annotations
-        sentences = load_sentences(experiment.beside, annotations.questions)
-        answers = dict[str, Sequence[Prediction]]()
-        for name in experiment.runs:
-            experiment.say(f"evaluate: {name}")
-            answers[name] = evaluate_run(
-                experiment.run_dir(name),
-                store,
-                annotations.questions,
-                sentences,
-                output=experiment.run_dir(name) / PREDICTIONS,
-            )
-        at_init = None
-        if (experiment.run_dir(experiment.main_run) / INITIAL).is_file():
-            at_init = evaluate_run(
-                experiment.run_dir(experiment.main_run),
-                store,
-                annotations.questions,
-                sentences,
-                checkpoint=INITIAL,
-                output=experiment.run_dir(experiment.main_run) / PREDICTIONS_AT_INIT,
-            )
-        questions = tabled(annotations.questions)
-        test, training = questions.in_split("test"), questions.in_split("train")
-        answers[MAJORITY] = majority_predictions(training, test)
-    summary: Summary = {"dataset": experiment.workspace.dataset.name}
-    summary |= provenance(store.identity, experiment.workspace.seed, "videodistill evaluate")
-    summary |= summarise(
-        Evaluated(questions=test, evidence=annotations.evidence, answers=answers, at_init=at_init)
-    )
-    summary |= {
-        "steps": next(iter(experiment.runs.values())).steps,
-        "seconds": read_durations(folder),
-    }
-    replace_file(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    return summary
-
-
 def report(experiment: Experiment) -> Path:
     """Write `report.html` from the evaluated runs.
 
@@ -332,7 +201,7 @@ def report(experiment: Experiment) -> Path:
     if not numbers.is_file():
         name = space.dataset.name
         raise InputError(f"There is no {numbers}: run `make evaluate DATASET={name}` first.")
-    if _is_newer(page, [numbers]):
+    if is_newer(page, [numbers]):
         experiment.say(f"report: {page} is newer than the numbers; nothing to do")
         return page
     write_report(
@@ -363,14 +232,3 @@ def _about(space: Workspace) -> tuple[str, ...]:
             "types, ask about combinations, relations, actions, order and duration."
         ),
     )
-
-
-def _evaluated_files(experiment: Experiment) -> list[Path]:
-    return [experiment.run_dir(name) / BEST for name in experiment.runs]
-
-
-def _is_newer(target: Path, sources: list[Path]) -> bool:
-    """As make has it: the target exists and no source is missing or younger."""
-    if not target.is_file() or not all(source.is_file() for source in sources):
-        return False
-    return all(target.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in sources)

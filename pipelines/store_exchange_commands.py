@@ -245,8 +245,8 @@ def store_sentences(
     from cache_schema import open_store
     from pipelines.datasets.registry import find
     from pipelines.encoders import encoder_spec
+    from pipelines.experiment import Experiment
     from pipelines.sentences import encode_sentences, require_same_encoder, sentences_path
-    from pipelines.steps import Experiment
     from pipelines.workspace import Workspace
 
     space = Workspace(home=home, dataset=find(dataset), seed=seed, data_root=data_root)

@@ -12,9 +12,9 @@ from cache_schema.errors import InputError
 from pipelines.datasets.annotations import Annotations
 from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.registry import known
+from pipelines.experiment import PREDICTIONS
 from pipelines.prepared import load
 from pipelines.scores.score_report import ScoreReport, score
-from pipelines.steps import PREDICTIONS
 from pipelines.workspace import Workspace
 from train.config import TrainConfig
 

@@ -32,9 +32,11 @@ SURFACE = {
     },
     "train": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set",
-        "--allow-unknown-identity", "--dry-run",
+        "--allow-unknown-identity", "--skip-missing", "--min-coverage", "--dry-run",
     },
-    "evaluate": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
+    "evaluate": {
+        "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--skip-missing", "--min-coverage",
+    },
     "report": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
     "score": {
         "--seed", "--home", "--data-root", "--split", "--allow-missing", "--compat", "--json",

@@ -10,6 +10,7 @@ from pipelines.datasets.demo.generate import generate
 from pipelines.datasets.registry import find
 from pipelines.demo_seeds import measure_seeds
 from pipelines.encoders import encoder_spec, store_of
+from pipelines.experiment import Experiment
 from pipelines.workspace import Workspace
 
 PRESET = """
@@ -42,7 +43,7 @@ def experiment(tmp_path_factory):
     assert (tally.ok, tally.exit_code) == (6, 0), lines
     preset = home / "tiny.toml"
     preset.write_text(PRESET)
-    return steps.Experiment(
+    return Experiment(
         workspace=space,
         store_path=store_of(space, spec, 100),
         preset=str(preset),

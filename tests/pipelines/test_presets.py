@@ -7,8 +7,8 @@ from rich.console import Console
 
 from cache_schema.errors import InputError
 from pipelines.datasets.registry import find, known
+from pipelines.experiment import Experiment
 from pipelines.presets import MAIN_RUN, PRESETS, own_preset, preset_path, read_preset
-from pipelines.steps import Experiment
 from pipelines.workspace import Workspace
 from train.methods import MODELS
 
