@@ -1,6 +1,5 @@
 """The frozen encoder: pooled and patch tokens of pictures, sentence vectors of texts."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,8 @@ from cache_schema import FeatureIdentity, InputError, Preprocess, VideoDistillEr
 from extract.batch_memory import BatchMemory
 from extract.encoder_spec import EncoderSpec, digest_weights, identity_of
 from extract.frame_transfer import FrameTransfer, PendingFeatures
-from extract.model_loading import load_model
-from extract.sentence_tokens import SentenceTokens, sentence_tokens
+from extract.model_loading import digest_state, load_model
+from extract.sentence_tokens import SentenceTokens, require_vocabulary, sentence_tokens
 from extract.vision_tower import vision_tower
 
 __all__ = [
@@ -91,7 +90,7 @@ class ClipEncoder:
         # Digested first: a file that cannot be read is then named as such.
         known = None if spec.weights is None else digest_weights(spec.weights)
         self._model = load_model(spec, self._architecture)
-        self._weights_sha256 = known or _digest_state(self._model.state_dict())
+        self._weights_sha256 = known or digest_state(self._model.state_dict())
         self._model.to(self._device)
         preprocess = self.preprocess
         self._mean = self._channels(preprocess.mean)
@@ -192,7 +191,7 @@ class ClipEncoder:
         with torch.inference_mode():
             for begin in range(0, len(texts), _TEXT_BATCH):
                 tokens = self._sentence_tokens.tokens(texts[begin : begin + _TEXT_BATCH])
-                self._require_vocabulary(tokens)
+                require_vocabulary(tokens, self._spec, self._architecture)
                 features = self._model.encode_text(tokens.to(self._device))
                 vectors.append(features.float().cpu().numpy())
         return np.concatenate(vectors), self._sentence_tokens.truncated(texts)
@@ -200,14 +199,6 @@ class ClipEncoder:
     @cached_property
     def _sentence_tokens(self) -> SentenceTokens:
         return sentence_tokens(self._spec, self._architecture)
-
-    def _require_vocabulary(self, tokens: torch.Tensor) -> None:
-        vocabulary = self._architecture.text_cfg.get("vocab_size", 49408)
-        if not isinstance(vocabulary, int) or int(tokens.max()) >= vocabulary:
-            raise InputError(
-                f"the tokenizer gives token {int(tokens.max())}, and the text tower of "
-                f"{self._spec.model} knows {vocabulary}: the tokenizer belongs to another model"
-            )
 
     def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """Returns float16 [B, 1 + P, D], the pooled token first, from uint8 [B, S, S, 3]."""
@@ -280,11 +271,3 @@ def _device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices here: name another, or check the driver."
         )
     return device
-
-
-def _digest_state(state: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().numpy().tobytes())
-    return digest.hexdigest()

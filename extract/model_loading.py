@@ -1,10 +1,11 @@
 """Building open_clip's model from a configuration, and reading its weights without running them."""
 
+import hashlib
 import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,6 +41,15 @@ def load_model(spec: EncoderSpec, architecture: ModelArchitecture) -> "CLIP":
     model.eval()
     model.requires_grad_(requires_grad=False)
     return model
+
+
+def digest_state(state: Mapping[str, torch.Tensor]) -> str:
+    """Returns the SHA-256 of weights that no file holds, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _load_weights(model: "CLIP", weights: Path, name: str) -> None:

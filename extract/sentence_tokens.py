@@ -19,6 +19,14 @@ _OPTIONS: Final = frozenset({"clean", "strip_sep_token"})
 class SentenceTokens(Protocol):
     """Turns sentences into tokens of one length."""
 
+    @property
+    def mask_id(self) -> int | None:
+        """A token that can stand for a hidden word, because no sentence has it; None without one."""
+
+    def is_word(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Returns bool [n, context length]: where a token is part of the sentence."""
+        ...
+
     def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         """Returns int64 [n, context length], padded and cut as in training."""
         ...
@@ -52,6 +60,22 @@ def sentence_tokens(spec: EncoderSpec, architecture: ModelArchitecture) -> Sente
     return _FileTokens(folder, architecture.context_length, options)
 
 
+def require_vocabulary(
+    tokens: torch.Tensor, spec: EncoderSpec, architecture: ModelArchitecture
+) -> None:
+    """Raises if a tokenizer gives tokens that the text tower does not know.
+
+    Raises:
+        InputError: with the largest token, and how many there may be.
+    """
+    vocabulary = architecture.text_cfg.get("vocab_size", 49408)
+    if not isinstance(vocabulary, int) or int(tokens.max()) >= vocabulary:
+        raise InputError(
+            f"the tokenizer gives token {int(tokens.max())}, and the text tower of {spec.model} knows "
+            f"{vocabulary}: the tokenizer belongs to another model"
+        )
+
+
 class _ClipTokens:
     """CLIP's byte-pair encoding: start of text, words, end of text, zeros."""
 
@@ -60,6 +84,17 @@ class _ClipTokens:
 
         self._tokenizer: SimpleTokenizer = SimpleTokenizer(context_length=context_length, **options)
         self._longest = context_length - 2
+
+    @property
+    def mask_id(self) -> int:
+        # CLIP knows no [MASK]. Its start of text is never inside a sentence, the tower has seen it in
+        # every sentence, and it is below the end of text, whose place is found by the largest token.
+        return int(self._tokenizer.sot_token_id)
+
+    def is_word(self, tokens: torch.Tensor) -> torch.Tensor:
+        # Behind the end stand zeros, and zero is a word's token too.
+        behind: torch.Tensor = (tokens == self._tokenizer.eot_token_id).cumsum(-1)
+        return (behind == 0) & (tokens != self.mask_id)
 
     def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         return cast("torch.Tensor", self._tokenizer(list(texts)))
@@ -86,6 +121,14 @@ class _FileTokens:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"the tokenizer in {folder} cannot be read: {error}") from error
         self._longest = context_length
+
+    @property
+    def mask_id(self) -> int | None:
+        return cast("int | None", self._tokenizer.tokenizer.mask_token_id)
+
+    def is_word(self, tokens: torch.Tensor) -> torch.Tensor:
+        special = torch.tensor(self._tokenizer.tokenizer.all_special_ids, device=tokens.device)
+        return ~torch.isin(tokens, special)
 
     def tokens(self, texts: Sequence[str]) -> torch.Tensor:
         return cast("torch.Tensor", self._tokenizer(list(texts)))

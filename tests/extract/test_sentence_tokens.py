@@ -6,6 +6,7 @@ import pytest
 from cache_schema import InputError
 from extract.encoder import load_encoder
 from extract.encoder_spec import EncoderSpec
+from extract.text_tower import OpenClipTextTower
 
 VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
 
@@ -67,6 +68,14 @@ def test_a_tokenizer_may_lie_beside_the_weights(tmp_path, tiny_spec):
     weights.write_bytes(tiny_spec.weights.read_bytes())
     word_tokenizer(tmp_path, ["red"])
     assert load_encoder(EncoderSpec(model="t", weights=weights)).encode_text(["red"])[1] == 0
+
+
+def test_a_tokenizer_in_files_has_words_and_perhaps_no_mask(tmp_path):
+    folder = word_tokenizer(tmp_path / "t", ["red", "circle"])
+    tower = OpenClipTextTower(spec_of(tmp_path, FILES, tokenizer=folder))
+    tokens = tower.tokens(["red circle", "red"])
+    assert tower.is_word(tokens).sum(-1).tolist() == [2, 1]
+    assert tower.mask_id is None
 
 
 def test_an_absent_tokenizer_says_what_to_fetch(tmp_path):
