@@ -36,7 +36,7 @@ def measure_seeds(experiment: Experiment, seeds: int, results: Path) -> str:
         One line: how many seeds converged, and where it is written.
     """
     store, annotations = experiment.store(), experiment.annotations
-    sentences = load_sentences(experiment.beside, annotations.questions)
+    sentences = load_sentences(experiment.beside, annotations)
     core = [q for q in annotations.questions if tag_of(q, "level") == "core"]
     main, uniform = experiment.runs[MAIN_RUN], experiment.runs[UNIFORM]
     runs = {UNIFORM: uniform, MAIN_RUN: main} | {

@@ -30,7 +30,7 @@ def evaluate(experiment: Experiment) -> Summary:
         return dict(json.loads((folder / "summary.json").read_text()))
     with timed(folder, "evaluate"):
         store, annotations = experiment.store(), experiment.annotations
-        sentences = load_sentences(experiment.beside, annotations.questions)
+        sentences = load_sentences(experiment.beside, annotations)
         answers = dict[str, Sequence[Prediction]]()
         for name, config in experiment.runs.items():
             experiment.say(f"evaluate: {name}")

@@ -1,46 +1,47 @@
-"""Sentence features of a data set's questions, beside the store whose encoder made them.
+"""Sentence features of a data set's questions and captions, beside the store whose encoder made them.
 
 Extraction computes them while it has the encoder; training reads them and needs no weights.
 """
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
 
-from cache_schema import Question, SentenceTable, read_sentences, write_sentences
+from cache_schema import SentenceTable, read_sentences, write_sentences
 from cache_schema.errors import InputError
 from cache_schema.identity import UNKNOWN, FeatureIdentity
 from cache_schema.storage.durable_files import replace_file
-from cache_schema.tables.question_table import tabled
+from cache_schema.tables.caption_table import CaptionTable
+from cache_schema.tables.question_table import QuestionTable, choice_text, tabled
 from extract.encoder_spec import EncoderSpec, identity_of
+from pipelines.datasets.annotations import Annotations
 
 
-def sentences_path(store: Path, questions: Sequence[Question]) -> Path:
-    """The file of exactly these questions' sentences: another text, another file."""
-    digest = hashlib.sha256("\0".join(_texts(questions)).encode()).hexdigest()
+def sentences_path(store: Path, annotations: Annotations) -> Path:
+    """The file of exactly these questions' and captions' sentences: another text, another file."""
+    digest = hashlib.sha256("\0".join(_texts(annotations)).encode()).hexdigest()
     return store.with_name(f"{store.name}.sentences") / f"{digest[:16]}.parquet"
 
 
-def encode_sentences(spec: EncoderSpec, store: Path, questions: Sequence[Question]) -> int:
-    """Run the frozen text tower over every question and candidate, unless that was done before.
+def encode_sentences(spec: EncoderSpec, store: Path, annotations: Annotations) -> int:
+    """Run the frozen text tower over every question, candidate and caption, unless that was done before.
 
     Args:
         spec: The encoder that makes the store.
         store: The store's folder.
-        questions: The question table.
+        annotations: The data set.
 
     Returns:
         How many texts were encoded; 0 if the file was there.
     """
-    path = sentences_path(store, questions)
+    path = sentences_path(store, annotations)
     if path.is_file():
         return 0
     from extract.encoder import load_encoder
 
     encoder = load_encoder(spec)
-    texts = _texts(questions)
+    texts = _texts(annotations)
     features, truncated = encoder.encode_text(texts)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_sentences(
@@ -93,24 +94,38 @@ def copy_sentences(source: Path, target: Path) -> int:
     return copied
 
 
-def load_sentences(store: Path, questions: Sequence[Question]) -> SentenceTable:
-    """The sentence features that belong to a store and a question table.
+def load_sentences(store: Path, annotations: Annotations) -> SentenceTable:
+    """The sentence features that belong to a store and a data set.
 
     Raises:
         InputError: They were not encoded yet.
     """
-    path = sentences_path(store, questions)
+    path = sentences_path(store, annotations)
     if not path.is_file():
         raise InputError(
-            f"The questions have no sentence features for the store {store}: {path} is absent. "
+            f"The sentences of the data set have no features for the store {store}: {path} is absent. "
             "Extraction encodes them; run it again (clips that are done are skipped). For a store "
             "that was imported, `videodistill store sentences` does."
         )
     return read_sentences(path)
 
 
-def _texts(questions: Sequence[Question]) -> list[str]:
-    """Every question and candidate once, in text order; of millions, no question is made for it."""
-    table = tabled(questions)
-    columns = (table.column("question"), pc.list_flatten(table.column("candidates")))
-    return sorted({text for column in columns for text in pc.unique(column).to_pylist()})
+def _texts(annotations: Annotations) -> list[str]:
+    """Every text that a run may ask for, once, in text order: of millions, no object is made for one."""
+    table = tabled(annotations.questions)
+    questions = pc.unique(table.column("question")).to_pylist()
+    candidates = pc.unique(pc.list_flatten(table.column("candidates"))).to_pylist()
+    captions = annotations.captions
+    if isinstance(captions, CaptionTable):
+        sentences = pc.unique(captions.column("text")).to_pylist()
+    else:
+        sentences = [caption.text for caption in captions]
+    return sorted({*questions, *candidates, *_choice_texts(table), *sentences})
+
+
+def _choice_texts(table: QuestionTable) -> set[str]:
+    """What stands for each candidate of each question: both in one sentence."""
+    candidates = table.column("candidates").combine_chunks()
+    asked = table.column("question").combine_chunks().take(pc.list_parent_indices(candidates))
+    pairs = zip(asked.to_pylist(), candidates.flatten().to_pylist(), strict=True)
+    return {choice_text(question, candidate) for question, candidate in pairs}

@@ -114,7 +114,8 @@ def extract(
     Raises:
         InputError: As `run_extraction`.
     """
-    if annotations.questions:
+    sentences = bool(annotations.questions or annotations.captions)
+    if sentences:
         # They are encoded last; that it cannot be done is to be known first.
         tokenizer_folder(spec, spec.architecture)
     options = options or JobOptions()
@@ -134,9 +135,9 @@ def extract(
             options, root=space.data, failures=beside.with_name(f"{beside.name}.failures.csv")
         ),
     )
-    encoded = encode_sentences(spec, beside, annotations.questions) if annotations.questions else 0
+    encoded = encode_sentences(spec, beside, annotations) if sentences else 0
     if encoded:
-        say(f"extract: encoded {encoded} distinct questions")
+        say(f"extract: encoded {encoded} distinct sentences")
     tried = tally.ok + tally.failed + tally.left
     if tried:
         record_duration(space.runs, "extract", time.monotonic() - started)
@@ -163,7 +164,7 @@ def train(experiment: Experiment) -> None:
             runs,
             store,
             experiment.annotations.questions,
-            load_sentences(experiment.beside, experiment.annotations.questions),
+            load_sentences(experiment.beside, experiment.annotations),
             folder,
             experiment.console,
         )

@@ -236,7 +236,7 @@ def store_sentences(
     data_root: DataRoot = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Encode a data set's questions for a store that was not extracted here, such as an import.
+    """Encode a data set's questions and captions for a store that was not extracted here, such as an import.
 
     Extraction does so by itself. Weights other than those that the store names are refused.
     """
@@ -259,11 +259,12 @@ def store_sentences(
     )
     spec = encoder_spec(space.dataset, model, weights, model_config)
     require_same_encoder(spec, open_store(store).identity)
-    questions = experiment.annotations.questions
+    annotations = experiment.annotations
     if dry_run:
-        typer.echo(f"{len(questions)} questions, to {sentences_path(experiment.beside, questions)}")
+        found = f"{len(annotations.questions)} questions and {len(annotations.captions)} captions"
+        typer.echo(f"{found}, to {sentences_path(experiment.beside, annotations)}")
         return
-    count = encode_sentences(spec, experiment.beside, questions)
+    count = encode_sentences(spec, experiment.beside, annotations)
     typer.echo(f"{count} distinct sentences encoded" if count else "all sentences are there")
 
 

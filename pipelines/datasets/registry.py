@@ -37,6 +37,8 @@ def known() -> dict[str, Dataset]:
     datasets = (
         adapter.DEMO,
         adapter.DEMO_SHORTCUT,
+        adapter.DEMO_CHOICES,
+        adapter.DEMO_CAPTIONS,
         custom.CUSTOM,
         agqa.AGQA,
         egotaskqa.EGOTASKQA,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from cache_schema import Question
+from cache_schema import Caption, Question
 from cache_schema.tables.question_table import Split
 from pipelines.datasets.dataset import AnnotationFile, Dataset
 from pipelines.datasets.demo.generate import video_path
@@ -29,9 +29,8 @@ def _rows(source: SourceFolder, training_file: str) -> Iterator[Row]:
 
 def _question(source: SourceFolder, split: Split, record: Record) -> tuple[Row, ...]:
     video, question_id = record.name("video_id"), record.name("question_id")
-    path = video_path(source.root, video).relative_to(source.root)
     return (
-        *source.clip(video, *path.parts),
+        *_clip(source, video),
         Question(
             question_id=question_id,
             clip_id=video,
@@ -44,11 +43,61 @@ def _question(source: SourceFolder, split: Split, record: Record) -> tuple[Row, 
     )
 
 
+def _choices(source: SourceFolder) -> Iterator[Row]:
+    for split in SPLITS:
+        name = f"annotations/multiple_choice_{split}.jsonl"
+        yield from source.rows(name, source.json_lines(name), partial(_choice, source, split))
+
+
+def _choice(source: SourceFolder, split: Split, record: Record) -> tuple[Row, ...]:
+    video, question_id = record.name("video_id"), record.name("question_id")
+    candidates = record.texts("candidates")
+    answer = record.index("answer_index", candidates)
+    return (
+        *_clip(source, video),
+        Question(
+            question_id=question_id,
+            clip_id=video,
+            question=record.text("question"),
+            answer=candidates[answer],
+            split=split,
+            candidates=tuple(candidates),
+            answer_index=answer,
+        ),
+        Evidence(question_id=question_id, spans=record.spans("spans")),
+    )
+
+
+def _captions(source: SourceFolder) -> Iterator[Row]:
+    for split in SPLITS:
+        name = f"annotations/captions_{split}.jsonl"
+        yield from source.rows(name, source.json_lines(name), partial(_caption, source, split))
+
+
+def _caption(source: SourceFolder, split: Split, record: Record) -> tuple[Row, ...]:
+    video = record.name("video_id")
+    caption = Caption(caption_id=video, clip_id=video, text=record.text("caption"), split=split)
+    return (*_clip(source, video), caption)
+
+
+def _clip(source: SourceFolder, video: str) -> tuple[Row, ...]:
+    return source.clip(video, *video_path(source.root, video).relative_to(source.root).parts)
+
+
 def _files(training_file: str) -> tuple[AnnotationFile, ...]:
     names = (training_file, "questions_val.jsonl", "questions_test.jsonl")
     return tuple(
         AnnotationFile(name=f"annotations/{name}", holds="questions, one JSON object a line")
         for name in names
+    )
+
+
+def _split_files(stem: str, what: str) -> tuple[AnnotationFile, ...]:
+    return tuple(
+        AnnotationFile(
+            name=f"annotations/{stem}_{split}.jsonl", holds=f"{what}, one JSON object a line"
+        )
+        for split in SPLITS
     )
 
 
@@ -82,5 +131,31 @@ DEMO_SHORTCUT = Dataset(
     splits=_SPLITS,
     rows=_shortcut,
     tags=_TAGS,
+    rendered=True,
+)
+DEMO_CHOICES = Dataset(
+    name="demo-choices",
+    folder="demo",
+    about="the demo's videos; which of five things appears, two questions a video",
+    task="multiple-choice",
+    files=_split_files("multiple_choice", "choices"),
+    videos="videos/<video id>.mp4",
+    licence="as the project's",
+    offered=_OFFERED,
+    splits=_SPLITS,
+    rows=_choices,
+    rendered=True,
+)
+DEMO_CAPTIONS = Dataset(
+    name="demo-captions",
+    folder="demo",
+    about="the demo's videos; a sentence about each, to pretrain on and to find it by",
+    task="retrieval",
+    files=_split_files("captions", "captions"),
+    videos="videos/<video id>.mp4",
+    licence="as the project's",
+    offered=_OFFERED,
+    splits=_SPLITS,
+    rows=_captions,
     rendered=True,
 )
