@@ -236,11 +236,11 @@ class TrainConfig(_Strict):
     steps: int = 2000
     """Optimisation steps; the schedule's length."""
     clips_per_batch: int = 16
-    """Groups of questions in a batch, each about one clip, whose features are read once."""
+    """Groups of questions in a step's batch, each about one clip, whose features are read once."""
     questions_per_clip: int = 4
     """Questions in a group; 1 is the paper's sampling."""
     accumulate: int = 1
-    """Batches whose gradients make one step; the mean is over all their questions."""
+    """Equal parts that a step's batch is computed in, one after the other or by several processes."""
     lr: float = 5e-4
     """Peak learning rate (paper: silent)."""
     weight_decay: float = 0.01
@@ -320,7 +320,17 @@ class TrainConfig(_Strict):
         self._require("min_coverage", 0 <= self.min_coverage <= 1, "in [0, 1]")
         self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")
         self._require(
+            "accumulate",
+            self.clips_per_batch % self.accumulate == 0,
+            f"a divisor of clips_per_batch={self.clips_per_batch}",
+        )
+        self._require(
             "method",
             self.task != "pretrain" or self.method == "videodistill",
             "'videodistill' for task='pretrain': the losses are on v*_cls",
         )
+
+    @property
+    def clips_per_part(self) -> int:
+        """Groups of questions that go through the model at once."""
+        return self.clips_per_batch // self.accumulate

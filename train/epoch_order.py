@@ -1,6 +1,7 @@
 """Which questions go into which batch: decided from numbers alone, before anything is read."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ Rows = NDArray[np.int64]
 
 
 class Position(NamedTuple):
-    """A place in the endless order of training batches."""
+    """A place in the endless order of training batches, or of the parts of them."""
 
     epoch: int
     batch: int
@@ -60,6 +61,19 @@ def training_order(
         for number in range(first, len(batches)):
             yield Position(epoch, number + 1), batches[number]
         epoch, first = epoch + 1, 0
+
+
+def dealt(
+    order: Iterator[tuple[Position, Rows]], rank: int, processes: int
+) -> Iterator[tuple[Position, Rows]]:
+    """Yield every `processes`-th batch, from number `rank` on, with the position after the round.
+
+    So each batch belongs to one process, and the position, which is the same in all of them, tells
+    where any number of processes goes on.
+    """
+    while True:
+        hand = list(islice(order, processes))
+        yield hand[-1][0], hand[rank][1]
 
 
 def evaluation_batches(clip_of_question: Rows, questions: int) -> list[Rows]:

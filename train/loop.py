@@ -1,14 +1,16 @@
-"""The training loop, top to bottom: forward, loss, backward, clip, step, log, validate, save."""
+"""The training loop, top to bottom: forward, loss, backward, add up, clip, step, log, validate, save."""
 
 import json
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -29,6 +31,7 @@ from train.curves import Curves
 from train.epoch_order import Position
 from train.objectives.objective import Objective
 from train.optimisation import build_optimizer, learning_rate, temperature
+from train.processes import ALONE, Processes
 from train.progress import ProgressCallback, StepReport
 from train.run_state import LAST, save_state
 from train.vocabulary import Vocabulary
@@ -54,6 +57,7 @@ class Trainer:
         identity: FeatureIdentity,
         store_version: int,
         run_dir: Path,
+        processes: Processes = ALONE,
     ) -> None:
         self.config = config
         self.model = model.to(config.device)
@@ -64,7 +68,8 @@ class Trainer:
         self._identity = identity
         self._store_version = store_version
         self._optimizer = build_optimizer(self.model, config)
-        self._noise = torch.Generator(config.device).manual_seed(config.seed)
+        self._processes = processes
+        self._noise = torch.Generator(config.device)
         self._average: AveragedModel | None = None
 
     @property
@@ -79,8 +84,6 @@ class Trainer:
         self._start_average()
         if self._average is not None:
             self._average.load_state_dict(checkpoint.part("average"))
-        self._noise.set_state(checkpoint.tensors["random.noise"])
-        torch.set_rng_state(checkpoint.tensors["random.dropout"])
         self.progress = checkpoint.progress
 
     def fit(
@@ -93,19 +96,24 @@ class Trainer:
         """Train from `progress.step` to the configured number of steps.
 
         Args:
-            batches: endless training batches, from `progress.position` on.
+            batches: endless parts of training batches from `progress.position` on, those alone that
+                this process computes.
             validate: accuracy of `measured` on the validation questions.
             waited_s: seconds waited for data so far.
             on_step: called after every step.
 
         Raises:
             TrainingDiverged: the loss or its gradient is NaN or infinite.
+            ProcessLost: another process has ended.
         """
         if self.progress.step == 0:
             self._start_average()
             self._save(INITIAL)
         started, first, waited_before = time.perf_counter(), self.progress.step, 0.0
-        with Curves(self.run_dir, self.progress.step) as curves:
+        with ExitStack() as opened:
+            log = _keep_no_record
+            if self._processes.first:
+                log = opened.enter_context(Curves(self.run_dir, self.progress.step)).log
             while not self.progress.finished(self.config):
                 step_started = time.perf_counter()
                 position, numbers = self._step(batches)
@@ -113,7 +121,7 @@ class Trainer:
                     self.progress, step=self.progress.step + 1, position=position
                 )
                 step = self.progress.step
-                curves.log(
+                log(
                     "train",
                     step,
                     **numbers,
@@ -122,7 +130,7 @@ class Trainer:
                 )
                 waited_before = waited_s()
                 if step % self.config.validate_every == 0 or step == self.config.steps:
-                    curves.log("validation", step, accuracy=self._validate_and_save(validate))
+                    log("validation", step, accuracy=self._validate_and_save(validate))
                 if on_step is not None:
                     elapsed = time.perf_counter() - started
                     on_step(
@@ -151,40 +159,62 @@ class Trainer:
             group["lr"] = lr
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        position, loss_sum, right = self.progress.position, 0.0, 0
-        asked: list[str] = []
-        terms: Counter[str] = Counter()
-        for _ in range(config.accumulate):
+        position, asked = self.progress.position, list[str]()
+        sums: defaultdict[str, float] = defaultdict(float)
+        for part in range(self._processes.rank, config.accumulate, self._processes.count):
             position, batch = next(batches)
+            self._seed_noise(part)
             loss = self._objective(self.model, batch, tau=tau, generator=self._noise)
             loss.total.backward()  # type: ignore[no-untyped-call]
-            loss_sum, right = loss_sum + loss.total.item(), right + loss.right
-            terms.update(loss.terms)
+            sums["questions"] += len(batch.answer)
+            sums["loss"] += loss.total.item()
+            sums["accuracy"] += loss.right
+            for name, value in loss.terms.items():
+                sums[f"loss_{name}"] += value
             asked.extend(batch.question_ids)
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(len(asked))
+        means = self._average_over_questions(sums)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm).item()
         # Either may be lost alone: features that only rank frames spoil the gradient, not the loss.
-        if not (math.isfinite(loss_sum) and math.isfinite(norm)):
-            self._give_up(asked, loss_sum / len(asked), norm)
+        if not (math.isfinite(means["loss"]) and math.isfinite(norm)):
+            self._give_up(asked, means["loss"], norm)
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.model)
-        return position, {
-            "loss": loss_sum / len(asked),
-            "accuracy": right / len(asked),
-            "lr": lr,
-            "tau": tau,
-            "grad_norm": norm,
-            **{f"loss_{name}": value / len(asked) for name, value in terms.items()},
-        }
+        return position, {**means, "lr": lr, "tau": tau, "grad_norm": norm}
+
+    def _seed_noise(self, part: int) -> None:
+        """Draw all noise of a part of a batch anew from seed, step and part.
+
+        So it is the same whichever process computes the part, and nothing of it has to be saved.
+        """
+        entropy = np.random.SeedSequence([self.config.seed, self.progress.step, part])
+        noise, dropout = entropy.generate_state(2, np.uint64).tolist()
+        self._noise.manual_seed(noise)
+        torch.manual_seed(dropout)
+
+    def _average_over_questions(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Turn sums and gradients of this process into means over the questions of all.
+
+        Every process has a gradient for the same parameters: which these are, data do not decide.
+        """
+        total = torch.tensor(list(sums.values()), dtype=torch.float64)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self._processes.add_up([total])
+        self._processes.add_up(gradients)
+        questions, *others = total.tolist()
+        for gradient in gradients:
+            gradient.div_(questions)
+        _, *names = sums
+        return {name: value / questions for name, value in zip(names, others, strict=True)}
 
     def _give_up(self, asked: list[str], loss: float, norm: float) -> NoReturn:
         """Leave the questions of the fatal step behind, and stop."""
         step, path = self.progress.step + 1, self.run_dir / DIVERGED
+        everyone = self._processes.gathered(json.dumps(asked))
+        asked = [question_id for ids in everyone for question_id in json.loads(ids)]
         found = {"step": step, "loss": str(loss), "grad_norm": str(norm), "question_ids": asked}
-        replace_file(path, (json.dumps(found, indent=2) + "\n").encode())
+        if self._processes.first:
+            replace_file(path, (json.dumps(found, indent=2) + "\n").encode())
         raise TrainingDiverged(
             f"the loss is {loss} and its gradient has norm {norm} at step {step}; the step's questions "
             f"are listed in {path}, the last good state is in {self.run_dir / LAST}. Lower lr or "
@@ -192,29 +222,32 @@ class Trainer:
         )
 
     def _validate_and_save(self, validate: Callable[[], float]) -> float:
-        """Validate, then write the last checkpoint and, if it is the best so far, the best one."""
+        """Validate, then write the last checkpoint and, if it is the best so far, the best one.
+
+        The first process does it; the others take its word for the accuracy.
+        """
         self.measured.eval()
-        accuracy = validate()
+        accuracy = self._processes.told(validate() if self._processes.first else 0.0)
         if accuracy > self.progress.best_accuracy:
             self.progress = replace(
                 self.progress, best_accuracy=accuracy, best_step=self.progress.step
             )
             self._save(BEST)
-        save_state(self.run_dir, self._checkpoint(self._resumable_tensors()))
+        if self._processes.first:
+            save_state(self.run_dir, self._checkpoint(self._resumable_tensors()))
         return accuracy
 
     def _save(self, name: str) -> None:
         """Write what is measured: enough to evaluate, not to go on."""
-        tensors = _prefixed("model", self.measured.state_dict())
-        write_checkpoint(self.run_dir / name, self._checkpoint(tensors))
+        if self._processes.first:
+            tensors = _prefixed("model", self.measured.state_dict())
+            write_checkpoint(self.run_dir / name, self._checkpoint(tensors))
 
     def _resumable_tensors(self) -> dict[str, Tensor]:
         tensors = _prefixed("model", self.model.state_dict())
         tensors |= _prefixed("optimizer", optimizer_tensors(self._optimizer))
         if self._average is not None:
             tensors |= _prefixed("average", self._average.state_dict())
-        tensors["random.noise"] = self._noise.get_state()
-        tensors["random.dropout"] = torch.get_rng_state()
         return tensors
 
     def _checkpoint(self, tensors: Mapping[str, Tensor]) -> Checkpoint:
@@ -226,6 +259,10 @@ class Trainer:
             progress=self.progress,
             tensors=tensors,
         )
+
+
+def _keep_no_record(kind: str, step: int, **numbers: float) -> None:
+    """What processes after the first do with their curves."""
 
 
 def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,13 +19,14 @@ from train.batches import BatchLoader
 from train.caption_pairs import told_apart
 from train.config import TrainConfig
 from train.coverage import usable
-from train.epoch_order import training_order
+from train.epoch_order import dealt, training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
 from train.features import FeatureReader, ResidentFeatures, feature_bytes, shown
 from train.loop import BEST, Trainer
 from train.methods import build_model, reads_patches, sizes_of
 from train.objectives.by_task import build_objective
+from train.processes import ALONE, Processes
 from train.progress import ProgressCallback
 from train.question_set import QuestionSet
 from train.run_state import find_state
@@ -60,6 +61,7 @@ def train_run(
     *,
     resume: bool = True,
     on_step: ProgressCallback | None = None,
+    processes: Processes = ALONE,
 ) -> TrainResult:
     """Train one run, or go on with an interrupted one.
 
@@ -76,14 +78,18 @@ def train_run(
         run_dir: created if absent; refused if it holds another configuration's run.
         resume: go on from the last checkpoint if there is one; otherwise start again.
         on_step: called after every step, for a progress display.
+        processes: those that train this run together, as `joined_processes` gives them. All call
+            this alike; the first writes and validates.
 
     Raises:
         InputError: no questions in `train` or `val`, `run_dir` holds another run, or the features
-            are such that this run cannot use them.
+            are such that this run cannot use them; or the processes cannot share the batch.
         IdentityMismatch: the run to go on with was trained on other features.
         ClipMissing: the store lacks clips of more questions than `min_coverage` lets go.
         TrainingDiverged: the loss is no longer a number.
+        ProcessLost: another process has ended.
     """
+    _require_parts(config, processes)
     require_usable(config, store.identity, sentences)
     table, cached = tabled(questions), store.clip_ids
     training = usable(table.in_split("train"), cached, config.min_coverage, "train")
@@ -105,7 +111,7 @@ def train_run(
         val_set = QuestionSet(told_apart(validation, config.seed), sentences, None)
     for question_set in (train_set, val_set):
         question_set.require_width(store)
-    _claim(run_dir, config)
+    _claim(run_dir, config, processes)
     # The caller's random state is left as it was found.
     with torch.random.fork_rng(devices=[]):
         trainer = _fit(
@@ -117,6 +123,7 @@ def train_run(
             run_dir=run_dir,
             resume=resume,
             on_step=on_step,
+            processes=processes,
         )
     return TrainResult(
         run_dir=run_dir,
@@ -137,6 +144,7 @@ def _fit(
     run_dir: Path,
     resume: bool,
     on_step: ProgressCallback | None,
+    processes: Processes,
 ) -> Trainer:
     """Build the run's parts, in a random state of its own, and train."""
     torch.manual_seed(config.seed)
@@ -149,6 +157,7 @@ def _fit(
         identity=store.identity,
         store_version=store.version,
         run_dir=run_dir,
+        processes=processes,
     )
     reader = _nearest(config, store, train_set, val_set)
     left = find_state(run_dir) if resume else None
@@ -157,8 +166,11 @@ def _fit(
         trainer.resume(left)
     elif config.start_from:
         start_from(model, run_dir / config.start_from / BEST, store.identity)
-    elif config.model.standardise:
+    elif config.model.standardise and processes.first:
         fit_standardisation(model, reader, train_set, config.statistics_clips, config.seed)
+    step, version = trainer.progress.step, store.version
+    processes.require_same("checkpoints or stores", f"step {step}, store version {version}")
+    processes.from_first(list(model.state_dict().values()))
     validation = Predictor(config, val_set, reader, vocabulary)
     loader = BatchLoader(
         train_set,
@@ -173,11 +185,12 @@ def _fit(
     order = training_order(
         train_set.clip_of_question,
         config.seed,
-        config.clips_per_batch,
+        config.clips_per_part,
         config.questions_per_clip,
         trainer.progress.position,
     )
-    with closing(loader.batches(order)) as batches:
+    own = dealt(order, processes.rank, processes.count)
+    with closing(loader.batches(own)) as batches:
         trainer.fit(
             batches, lambda: validation.accuracy(trainer.measured), lambda: loader.waited_s, on_step
         )
@@ -185,9 +198,9 @@ def _fit(
 
 
 def _most_clips(config: TrainConfig, questions: QuestionSet) -> int:
-    """The most clips that a batch can have: a group's own, and of a choice between clips the others."""
+    """The most clips that a part can have: a group's own, and of a choice between clips the others."""
     others = config.questions_per_clip * (questions.clips_per_question - 1)
-    return config.clips_per_batch * (1 + others)
+    return config.clips_per_part * (1 + others)
 
 
 def _nearest(
@@ -206,13 +219,24 @@ def _nearest(
     return store
 
 
-def _claim(run_dir: Path, config: TrainConfig) -> None:
+def _require_parts(config: TrainConfig, processes: Processes) -> None:
+    """Refuse a batch whose parts cannot be dealt out evenly."""
+    if config.accumulate % processes.count:
+        raise InputError(
+            f"{processes.count} processes share the parts of a batch, of which accumulate = "
+            f"{config.accumulate} makes {config.accumulate}. Add --set accumulate={processes.count} or a "
+            f"multiple of it; the batch of a step stays clips_per_batch = {config.clips_per_batch}."
+        )
+
+
+def _claim(run_dir: Path, config: TrainConfig, processes: Processes) -> None:
     """Write `config.json` into a new run folder, or check that it is this run's."""
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "config.json"
     mine = json.dumps(config.to_dict(), indent=2)
     if not path.exists():
-        replace_file(path, mine.encode())
+        if processes.first:
+            replace_file(path, mine.encode())
     elif path.read_text() != mine:
         raise InputError(
             f"{run_dir} holds a run with another configuration ({path}); choose another folder, or "

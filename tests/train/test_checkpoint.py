@@ -32,7 +32,6 @@ def checkpoint(make_identity) -> Checkpoint:
         tensors={
             "model.a": torch.randn(2, 3),
             "model.scalar": torch.tensor(4.0),
-            "random.noise": torch.Generator().get_state(),
         },
     )
 

@@ -226,11 +226,11 @@ def test_without_a_sound_checkpoint_the_damage_is_named(small_needle, short_conf
         train(small_needle, short_config, tmp_path)
 
 
-def test_accumulated_batches_make_the_step_of_one_large_batch(small_needle, short_config, tmp_path):
-    # Three clips have four questions each: two halves of six clips are the batch of six.
+def test_the_parts_of_a_batch_make_the_step_of_the_whole(small_needle, short_config, tmp_path):
+    # Without noise, two parts of three clips are the batch of six.
     model = replace(short_config.model, sampler="uniform")
-    parts = replace(short_config, steps=3, model=model, clips_per_batch=3, accumulate=2)
-    whole = replace(parts, clips_per_batch=6, accumulate=1)
+    parts = replace(short_config, steps=3, model=model, clips_per_batch=6, accumulate=2)
+    whole = replace(parts, accumulate=1)
     curves = []
     for name, config in (("parts", parts), ("whole", whole)):
         train(small_needle, config, tmp_path / name)
