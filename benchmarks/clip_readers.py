@@ -82,7 +82,7 @@ def write_files(folder: Path, clips: int, size: ClipSize) -> Files:
             dataset[place] = flat[place]
             np.save(file, flat[place])
     flat.flush()
-    _write_store(folder / "store", names, flat, size)
+    write_store(folder / "store", names, flat, size)
     return Files(
         size=size,
         names=names,
@@ -93,7 +93,7 @@ def write_files(folder: Path, clips: int, size: ClipSize) -> Files:
     )
 
 
-def _write_store(path: Path, names: list[str], flat: np.memmap, size: ClipSize) -> None:
+def write_store(path: Path, names: list[str], flat: np.memmap, size: ClipSize) -> None:
     identity = FeatureIdentity(
         encoder="benchmark",
         weights_sha256="0" * 64,

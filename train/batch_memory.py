@@ -5,9 +5,21 @@ Shapes: C = clips, N = frames, P = patches, D = feature width.
 
 import contextlib
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from cache_schema.identity import FeatureIdentity
+
+
+def reusable(shape: tuple[int, ...], device: torch.device, *, pinned: bool = False) -> Tensor:
+    """Return an empty float16 tensor that any thread may write to at any time."""
+    # Evaluation runs in inference mode, whose tensors other threads could not write to.
+    with torch.inference_mode(False):
+        if device.type == "cpu" and not pinned:
+            # NumPy asks for huge pages: the first writing costs a third, all later ones 7 % less.
+            return torch.from_numpy(np.empty(shape, np.float16))
+        return torch.empty(shape, dtype=torch.float16, device=device, pin_memory=pinned)
 
 
 class BatchMemory:
@@ -29,16 +41,12 @@ class BatchMemory:
     ) -> None:
         cls = (clips, identity.frames, identity.dim)
         patch = (clips, identity.frames, identity.patches if patches else 0, identity.dim)
-        cuda = device.type == "cuda"
-        # Evaluation runs in inference mode, whose tensors the reading threads could not write to.
-        with torch.inference_mode(False):
-            self.read_cls, self.read_patch = (
-                torch.empty(shape, dtype=torch.float16, pin_memory=cuda) for shape in (cls, patch)
-            )
-            self.cls, self.patch = self.read_cls, self.read_patch
-            if device.type != "cpu":
-                self.cls = torch.empty(cls, dtype=torch.float16, device=device)
-                self.patch = torch.empty(patch, dtype=torch.float16, device=device)
+        host, cuda = torch.device("cpu"), device.type == "cuda"
+        self.read_cls = reusable(cls, host, pinned=cuda)
+        self.read_patch = reusable(patch, host, pinned=cuda)
+        self.cls, self.patch = self.read_cls, self.read_patch
+        if device.type != "cpu":
+            self.cls, self.patch = reusable(cls, device), reusable(patch, device)
         self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         self._left = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
 

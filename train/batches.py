@@ -101,20 +101,24 @@ class BatchLoader:
         self._threads = threads
         self._patches = patches
         self._device = device
-        self._memories = read_ahead + 1
+        self._most_memories = read_ahead + 1
         if read_ahead_bytes is not None:
             batch_bytes = feature_bytes(reader.identity, clips, patches=patches)
-            self._memories = max(1, min(self._memories, read_ahead_bytes // batch_bytes))
+            self._most_memories = max(1, min(self._most_memories, read_ahead_bytes // batch_bytes))
+        self._memories: list[BatchMemory] = []
 
     def batches(self, order: Iterable[tuple[_Tag, Rows]]) -> Generator[tuple[_Tag, Batch]]:
-        """Yield the batches of an order, each with its tag; an error of a thread is raised here."""
+        """Yield the batches of an order, each with its tag; one order at a time.
+
+        What goes wrong in a thread is raised here.
+        """
         todo = iter(order)
         started = time.perf_counter()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="batch-reader")
         coming: deque[tuple[_Tag, BatchMemory, Future[_Reading]]] = deque()
         try:
-            for tag, rows in islice(todo, self._memories):
-                memory = self._memory()
+            for number, (tag, rows) in enumerate(islice(todo, self._most_memories)):
+                memory = self._memory(number)
                 coming.append((tag, memory, pool.submit(self._begin, pool, rows, memory)))
             while coming:
                 tag, memory, beginning = coming.popleft()
@@ -167,8 +171,13 @@ class BatchLoader:
                 self._reader.read_patches(names, out=memory.read_patch[part].numpy())
             memory.copy_to_device(part)
 
-    def _memory(self) -> BatchMemory:
-        return BatchMemory(self._reader.identity, self._clips, self._device, patches=self._patches)
+    def _memory(self, number: int) -> BatchMemory:
+        """One of the memories, which stay for the next order; made when first needed."""
+        if number == len(self._memories):
+            identity = self._reader.identity
+            memory = BatchMemory(identity, self._clips, self._device, patches=self._patches)
+            self._memories.append(memory)
+        return self._memories[number]
 
 
 class _Reading(NamedTuple):

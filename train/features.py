@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache_schema.identity import FeatureIdentity
+from train.batch_memory import reusable
 
 VisualInput = Literal["real", "static", "noise"]
 Half = NDArray[np.float16]
@@ -69,8 +70,7 @@ class ResidentFeatures:
         rows, identity = list(self._row), reader.identity
         cls = (len(rows), identity.frames, identity.dim)
         patch = (len(rows), identity.frames, identity.patches, identity.dim)
-        self._cls = torch.empty(cls, dtype=torch.float16, device=device)
-        self._patch = torch.empty(patch, dtype=torch.float16, device=device)
+        self._cls, self._patch = reusable(cls, device), reusable(patch, device)
         for start in range(0, len(rows), _CLIPS_PER_READ):
             part = slice(start, start + _CLIPS_PER_READ)
             self._cls[part] = torch.from_numpy(reader.read_cls(rows[part])).to(device)

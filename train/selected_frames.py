@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from train.batch_memory import reusable
 from train.features import FeatureReader, ResidentFeatures
 
 
@@ -75,8 +76,5 @@ class SelectedFrames:
 
     def _room(self, frames: int, device: torch.device) -> Tensor:
         identity = self._reader.identity
-        shape = (frames, identity.patches, identity.dim)
         pinned = device.type == "cpu" and self._device.type == "cuda"
-        # Evaluation runs in inference mode, whose tensors the reading threads could not write to.
-        with torch.inference_mode(False):
-            return torch.empty(shape, dtype=torch.float16, device=device, pin_memory=pinned)
+        return reusable((frames, identity.patches, identity.dim), device, pinned=pinned)
