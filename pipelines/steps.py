@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pipelines.sentences import encode_sentences, load_sentences
 from pipelines.training import is_complete, train_all
 from pipelines.workspace import Workspace
 from train.coverage import coverage_by_split
+from train.processes import Processes, joined_processes
 
 _VIDEOS_PER_LINE = 50
 _CHOSEN = {"clip-choice": "clips", "multiple-choice": "answers"}
@@ -149,8 +151,14 @@ def extract(
 
 
 def train(experiment: Experiment) -> None:
-    """Stage two: every run of the preset that is not complete."""
+    """Stage two: every run of the preset that is not complete, by all processes of a torchrun."""
     _require_trainable(experiment.workspace.dataset, experiment.annotations)
+    with joined_processes() as processes:
+        experiment.console.quiet = not processes.first
+        _train_runs(experiment, processes)
+
+
+def _train_runs(experiment: Experiment, processes: Processes) -> None:
     folder, runs = experiment.folder, experiment.runs
     if all(is_complete(folder / name, config) for name, config in runs.items()):
         experiment.say(f"train: {', '.join(runs)} are complete in {folder}; nothing to do")
@@ -159,7 +167,7 @@ def train(experiment: Experiment) -> None:
     found = coverage_by_split(tabled(experiment.annotations.questions), store.clip_ids)
     for split, coverage in found.items():
         experiment.say(f"train: {split}: {coverage}")
-    with timed(folder, "train"):
+    with timed(folder, "train") if processes.first else nullcontext():
         done = train_all(
             runs,
             store,
@@ -167,6 +175,7 @@ def train(experiment: Experiment) -> None:
             load_sentences(experiment.beside, experiment.annotations),
             folder,
             experiment.console,
+            processes,
         )
     for run in done:
         outcome = (

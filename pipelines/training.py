@@ -8,6 +8,7 @@ from rich.console import Console
 
 from cache_schema import FeatureStore, Question, SentenceTable
 from train.config import TrainConfig
+from train.processes import ALONE, Processes
 from train.progress import progress_bar
 from train.run import TrainResult, train_run
 from train.run_state import find_state
@@ -35,6 +36,7 @@ def train_all(
     sentences: SentenceTable,
     folder: Path,
     console: Console,
+    processes: Processes = ALONE,
 ) -> list[Trained]:
     """Train the runs one after the other, going on with interrupted ones.
 
@@ -45,6 +47,7 @@ def train_all(
         sentences: Sentence features of the questions.
         folder: Each run gets a folder of its name in it.
         console: Where progress is shown.
+        processes: Those that train every run together.
 
     Returns:
         One entry per run, in order.
@@ -56,6 +59,8 @@ def train_all(
             done.append(Trained(name=name, result=None))
             continue
         with progress_bar(name, console) as on_step:
-            result = train_run(config, store, questions, sentences, run_dir, on_step=on_step)
+            result = train_run(
+                config, store, questions, sentences, run_dir, on_step=on_step, processes=processes
+            )
         done.append(Trained(name=name, result=result))
     return done

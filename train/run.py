@@ -168,8 +168,8 @@ def _fit(
         start_from(model, run_dir / config.start_from / BEST, store.identity)
     elif config.model.standardise and processes.first:
         fit_standardisation(model, reader, train_set, config.statistics_clips, config.seed)
-    step, version = trainer.progress.step, store.version
-    processes.require_same("checkpoints or stores", f"step {step}, store version {version}")
+    seen = f"{run_dir.name} at step {trainer.progress.step}, store version {store.version}"
+    processes.require_same("runs or stores", seen)
     processes.from_first(list(model.state_dict().values()))
     validation = Predictor(config, val_set, reader, vocabulary)
     loader = BatchLoader(
