@@ -53,6 +53,7 @@ def score(
         found,
         load(found, root),
         predictions,
+        root=root,
         split=cast("Split | None", split),
         allow_missing=allow_missing,
         compat=compat,

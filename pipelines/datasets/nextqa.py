@@ -97,6 +97,16 @@ TAGS: Final = {
     "type": "CW CH TN TP TC DC DL DO DB; the official score counts TP with TN",
     "group": "causal, temporal or descriptive",
 }
+_SCORING: Final = (
+    AnnotationFile(
+        name="open/stopwords.txt", holds="words that do not count in WUPS", optional=True
+    ),
+    AnnotationFile(
+        name="open/add_reference_answer_test.json",
+        holds="second right answers of some test videos, for WUPS",
+        optional=True,
+    ),
+)
 _COUNTED: Final = "the owners' file, counted"
 _CITED: Final = "as commonly cited, not checked against the owners' files"
 
@@ -115,6 +125,7 @@ def _dataset(
                 for split in SPLITS
             ),
             AnnotationFile(name=MAPPING, holds="folders of the videos in VidOR", optional=True),
+            *(() if choose else _SCORING),
         ),
         videos="videos/<folder>/<video>.mp4",
         licence="annotations and code under the MIT licence; the videos are VidOR's (YFCC-100M)",

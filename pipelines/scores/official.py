@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pipelines.datasets.dataset import Dataset
 from pipelines.scores import published_quirks
 from pipelines.scores.answered import Answered
 from pipelines.scores.score_rows import ScoreRow, TagSection
+from pipelines.scores.wups import wups_rows
 
 Rows = Callable[[Sequence[Answered]], Iterator[ScoreRow]]
 _WORDS: Final = ("what", "who", "how", "when", "where")
@@ -25,6 +27,9 @@ class OfficialScore:
     """Break-downs."""
     special: Rows | None = None
     """Numbers beside the share of right answers."""
+    by_files: Callable[[Sequence[Answered], Path], Iterator[ScoreRow]] | None = None
+    """Numbers that need more of the data set's folder than its questions, or a package that is an extra;
+    where that is not there, the report says what is missing and goes without them."""
     compat: Rows | None = None
     """Numbers as a public scorer makes them, where they differ and are asked for."""
 
@@ -124,9 +129,10 @@ OFFICIAL: Final[Mapping[str, OfficialScore]] = {
         sections=(_NEXT_GROUPS, _NEXT_TYPES),
     ),
     "nextqa-open": OfficialScore(
-        metric="exact accuracy; the published WUPS is not here",
-        source="none: WUPS wants WordNet, which no installed library brings without a download",
+        metric="WUPS, causal, temporal, descriptive and all; exact accuracy beside it",
+        source="doc-doc/NExT-OE@1456716, eval_oe.py and metrics.py",
         sections=(_NEXT_GROUPS, _NEXT_TYPES),
+        by_files=wups_rows,
     ),
     "intentqa": OfficialScore(
         metric="accuracy: causal why (CW), causal how (CH), temporal (TP and TN), all",

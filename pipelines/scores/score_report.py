@@ -33,6 +33,8 @@ class ScoreReport:
     """Questions without a prediction, counted as wrong."""
     strange: int = 0
     """Predictions that name none of the choices, counted as wrong."""
+    notes: Sequence[str] = ()
+    """Numbers that could not be had, and why."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; a share is from 0 to 1."""
@@ -49,6 +51,7 @@ def score(
     annotations: Annotations,
     predictions: Path,
     *,
+    root: Path | None = None,
     split: Split | None = None,
     allow_missing: bool = False,
     compat: bool = False,
@@ -59,6 +62,7 @@ def score(
         dataset: the data set.
         annotations: its questions or captions.
         predictions: as `read_given` takes them; for retrieval, as `retrieval_rows` does.
+        root: the data set's folder, for scores that need more of it than the questions.
         split: by default the one that results are reported on.
         allow_missing: count questions without a prediction as wrong.
         compat: add the numbers as the public scorer makes them.
@@ -91,14 +95,21 @@ def score(
         read_given(predictions),
         allow_missing=allow_missing,
     )
+    sections, notes = _sections(official, found, compat=compat), list[str]()
+    if official.by_files is not None and root is not None:
+        try:
+            sections[""] += official.by_files(found.questions, root)
+        except InputError as error:
+            notes.append(str(error))
     return ScoreReport(
         dataset=dataset.name,
         split=found.split,
         metric=official.metric,
-        sections=_sections(official, found, compat=compat),
+        sections=sections,
         questions=len(found.questions),
         missing=found.missing,
         strange=found.strange,
+        notes=notes,
     )
 
 
@@ -131,6 +142,7 @@ def describe_score(report: ScoreReport) -> str:
         lines.append(f"{report.missing:,} questions had no prediction and count as wrong")
     if report.strange:
         lines.append(f"{report.strange:,} predictions name none of the choices and count as wrong")
+    lines += report.notes
     return "\n".join(lines)
 
 
