@@ -189,17 +189,21 @@ def table(found: Measured) -> list[str]:
 
 def comparisons(found: Measured) -> list[str]:
     """Returns the ratios that there are aims for."""
-    middle = {name: statistics.median(values) for name, values in found.speed.items()}
 
     def best(start: str) -> str:
-        return max((name for name in middle if name.startswith(start)), key=lambda n: middle[n])
+        names = [name for name in found.speed if name.startswith(start)]
+        return max(names, key=lambda name: statistics.median(found.speed[name]))
+
+    def times(one: str, other: str) -> float:
+        pairs = zip(found.speed[one], found.speed[other], strict=True)
+        return statistics.median(a / b for a, b in pairs)
 
     checked, unchecked = best("loader, store, crc32c"), best("loader, store, no checksums")
     npy, zarr = best("DataLoader, .npy"), best("DataLoader, zarr")
     return [
-        f"- {way}: {middle[way] / middle['memmap copy']:.2f} x memmap (aim 0.8), "
-        f"{middle[way] / middle[zarr]:.1f} x {zarr} (aim 5), {middle[way] / middle[npy]:.1f} x {npy} "
-        f"(aim 2), simulated trainer waits {statistics.median(found.waits[way]):.1%} (aim 5 %)"
+        f"- {way}: {times(way, 'memmap copy'):.2f} x memmap (aim 0.8), {times(way, zarr):.1f} x {zarr} "
+        f"(aim 5), {times(way, npy):.1f} x {npy} (aim 2), simulated trainer waits "
+        f"{statistics.median(found.waits[way]):.1%} (aim 5 %)"
         for way in (checked, unchecked)
     ]
 
