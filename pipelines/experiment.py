@@ -2,25 +2,42 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from cache_schema import FeatureStore, open_store
-from cache_schema.errors import StoreAbsent
+from cache_schema.errors import InputError, StoreAbsent
+from cache_schema.tables.question_table import Split
 from pipelines.datasets.annotations import Annotations
 from pipelines.prepared import load
-from pipelines.presets import Preset, own_preset, preset_path, read_preset
+from pipelines.presets import Preset, changed, own_preset, preset_path, read_preset
 from pipelines.workspace import Workspace
-from train.config import TrainConfig
+from train.checkpoint import peek_checkpoint
+from train.config import Task, TrainConfig
+from train.loop import BEST
 
-PREDICTIONS = "predictions_test.parquet"
-PREDICTIONS_AT_INIT = "predictions_test_at_init.parquet"
+_RUNS: Final = "runs"
+
+
+def predictions_file(split: Split) -> str:
+    """The name of a split's predictions in a run's folder."""
+    return f"predictions_{split}.parquet"
+
+
+PREDICTIONS: Final = predictions_file("test")
 
 
 class Experiment:
-    """One data set in its workspace, its feature store, and the preset that is trained on it."""
+    """One data set in its workspace, its feature store, and the runs that it is about.
+
+    These are a preset's runs; or, with `start_from`, the preset's main run alone, started from another
+    run's weights; or, with `run`, one that was trained elsewhere and is only asked here. Each kind has
+    folders of its own.
+    """
 
     def __init__(
         self,
@@ -30,32 +47,72 @@ class Experiment:
         preset: str,
         overrides: Sequence[str],
         console: Console,
+        start_from: Path | None = None,
+        run: Path | None = None,
     ) -> None:
         self.workspace = workspace
         self.store_path = store_path
         self.preset = preset
         self.overrides = overrides
         self.console = console
+        self.start_from = start_from
+        self.run = run
 
     @cached_property
     def annotations(self) -> Annotations:
-        """Clips, questions and evidence, read once from the data set's own files."""
+        """Clips, questions, captions and evidence, read once from the data set's own files."""
         return load(self.workspace.dataset, self.workspace.data)
 
-    @property
+    @cached_property
     def runs(self) -> dict[str, TrainConfig]:
-        """The preset's runs."""
-        return dict(self._preset.runs)
+        """The runs by name.
+
+        Raises:
+            InputError: the preset, or the run that was trained elsewhere, is not there.
+        """
+        if self.run is not None:
+            trained = peek_checkpoint(self.run / BEST).config
+            return {self.main_run: changed(trained, list(self.overrides))}
+        if self.start_from is None:
+            return dict(self._preset.runs)
+        # As seen from the run's folder, so that both may be moved together.
+        origin = os.path.relpath(self.start_from.resolve(), self.run_dir(self.main_run).resolve())
+        return {self.main_run: replace(self._preset.runs[self.main_run], start_from=origin)}
 
     @property
     def main_run(self) -> str:
         """The run that the report shows the frames of."""
-        return self._preset.main_run
+        return self._preset.main_run if self.run is None else self.run.resolve().name
+
+    @property
+    def task(self) -> Task:
+        """What the runs are asked on this data set.
+
+        A run of elsewhere that has a matching head answers choices where there are any, and finds clips
+        by their captions where there are none.
+
+        Raises:
+            InputError: the preset mixes tasks, which no summary could set side by side.
+        """
+        tasks = {config.task for config in self.runs.values()}
+        if len(tasks) > 1:
+            raise InputError(
+                f"The runs of {self.preset!r} have the tasks {', '.join(sorted(tasks))}; put each task into "
+                "a preset of its own."
+            )
+        (task,) = tasks
+        if self.run is None or task == "answer":
+            return task
+        return "choose" if self.annotations.questions else "pretrain"
 
     @property
     def folder(self) -> Path:
-        """Where the preset's runs, their summary and their report lie."""
+        """Where the summary, the report and what the runs answered lie."""
+        if self.run is not None:
+            return self.workspace.runs / f"by-{_full_name(self.run)}"
         folder = self.workspace.runs / self._preset.folder
+        if self.start_from is not None:
+            folder /= f"from-{_full_name(self.start_from)}"
         return folder / Path(self.store_path).name if self._preset.per_store else folder
 
     @cached_property
@@ -67,14 +124,18 @@ class Experiment:
             own=own_preset(self.workspace.dataset),
         )
 
+    def run_dir(self, name: str) -> Path:
+        """Where a run's checkpoints lie."""
+        return self.output_dir(name) if self.run is None else self.run
+
+    def output_dir(self, name: str) -> Path:
+        """Where a run's answers lie."""
+        return self.folder / name
+
     @property
     def beside(self) -> Path:
         """The local path that stands for the store: its sentences lie beside it."""
         return self.workspace.beside(self.store_path)
-
-    def run_dir(self, name: str) -> Path:
-        """Where one run lies."""
-        return self.folder / name
 
     def say(self, text: str) -> None:
         """Print one line, unmarked: ids and paths may hold square brackets."""
@@ -91,6 +152,13 @@ class Experiment:
         except StoreAbsent as error:
             name = self.workspace.dataset.name
             raise StoreAbsent(f"{error} Run `make extract DATASET={name}` first.") from error
+
+
+def _full_name(run: Path) -> str:
+    """A run's place below `runs/` in one word: `webvid-videodistill`."""
+    parts = run.resolve().parts
+    below = len(parts) - 1 - parts[::-1].index(_RUNS) if _RUNS in parts else len(parts) - 3
+    return "-".join(parts[below + 1 :])
 
 
 def is_newer(target: Path, sources: list[Path]) -> bool:

@@ -30,7 +30,7 @@ def write_report(
     about: tuple[str, ...],
     summary: Summary,
     runs: Mapping[str, Path],
-    predictions: Path,
+    predictions: Path | None,
     annotations: Annotations,
     store: FeatureStore,
 ) -> None:
@@ -42,11 +42,13 @@ def write_report(
         about: Paragraphs on the data set.
         summary: The tree of `summary.json`.
         runs: Run name -> folder, for the curves.
-        predictions: The main run's predictions; a dozen of them are shown with their frames.
+        predictions: The main run's predictions; a dozen of them are shown with their frames. None
+            where clips were ranked and no question answered.
         annotations: Where questions, evidence and video files come from.
         store: For the presentation times of all frames.
     """
-    chosen = _choose(annotations.questions, read_predictions(predictions))
+    answered = [] if predictions is None else read_predictions(predictions)
+    chosen = _choose(annotations.questions, answered)
     content = ReportContent(
         title=title,
         dataset=about,
@@ -99,22 +101,27 @@ def _strips(
         waiting = [
             pool.submit(
                 FrameRequest(
-                    path=clips[question.clip_id].path,
+                    path=clip.path,
                     root=None,
-                    start_s=clips[question.clip_id].start_s,
-                    end_s=clips[question.clip_id].end_s,
+                    start_s=clip.start_s,
+                    end_s=clip.end_s,
                     frames=store.identity.frames,
                     preprocess=shown,
                     limits=limits,
                     backend="pyav",
                 )
             )
-            for question, _ in chosen
+            for clip in (clips[_looked_at(*pair)] for pair in chosen)
         ]
         return tuple(
             _strip(question, prediction, future.result(), store, annotations.evidence)
             for (question, prediction), future in zip(chosen, waiting, strict=True)
         )
+
+
+def _looked_at(question: Question, prediction: Prediction) -> str:
+    """The clip whose frames were selected: the one asked about, or the one of several that was chosen."""
+    return prediction.predicted if question.choices == question.clip_ids != () else question.clip_id
 
 
 def _strip(
@@ -124,7 +131,8 @@ def _strip(
     store: FeatureStore,
     evidence: Mapping[str, Spans],
 ) -> Strip:
-    times = store.frame_times(question.clip_id)
+    clip_id = _looked_at(question, prediction)
+    times = store.frame_times(clip_id)
     # An imported store may not know when its frames are; none can be shown then.
     timed = all(map(math.isfinite, times))
     spans = tuple(evidence.get(question.question_id, ()))
@@ -144,7 +152,7 @@ def _strip(
         answer=prediction.answer,
         predicted=prediction.predicted,
         type=tag_of(question, "type") or "",
-        video_id=question.clip_id,
+        video_id=clip_id,
         duration_s=max([duration, *(end for _, end in spans)]),
         spans=spans,
         frames=tuple(frames),

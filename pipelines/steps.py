@@ -9,31 +9,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache_schema.errors import InputError
-from cache_schema.tables.question_table import tabled
+from cache_schema.tables.question_table import QuestionTable
 from extract.encoder_spec import EncoderSpec
 from extract.job import JobOptions, plan_extraction, run_extraction
 from extract.progress import ProgressDisplay, describe, progress_for
 from extract.tally import Tally
 from extract.tokenizer_files import tokenizer_folder
 from pipelines.datasets.annotations import Annotations
-from pipelines.datasets.dataset import Dataset
 from pipelines.datasets.demo.generate import generate
 from pipelines.datasets.description import describe as describe_dataset
 from pipelines.datasets.extraction_cost import DEFAULT_FRAMES
 from pipelines.datasets.registry import require_videos
 from pipelines.durations import record_duration, timed
 from pipelines.encoders import store_of
-from pipelines.experiment import PREDICTIONS, Experiment, is_newer
+from pipelines.experiment import Experiment, is_newer, predictions_file
 from pipelines.prepared import load
 from pipelines.reporting import write_report
 from pipelines.sentences import encode_sentences, load_sentences
+from pipelines.task_questions import require_training, task_questions
 from pipelines.training import is_complete, train_all
 from pipelines.workspace import Workspace
 from train.coverage import coverage_by_split
 from train.processes import Processes, joined_processes
 
 _VIDEOS_PER_LINE = 50
-_CHOSEN = {"clip-choice": "clips", "multiple-choice": "answers"}
 
 
 def make_data(space: Workspace, say: Callable[[str], None]) -> None:
@@ -151,27 +150,36 @@ def extract(
 
 
 def train(experiment: Experiment) -> None:
-    """Stage two: every run of the preset that is not complete, by all processes of a torchrun."""
-    _require_trainable(experiment.workspace.dataset, experiment.annotations)
+    """Stage two: every run that is not complete, by all processes of a torchrun.
+
+    Raises:
+        InputError: The data set has nothing to train on, or nothing of the runs' task.
+    """
+    dataset, annotations = experiment.workspace.dataset, experiment.annotations
+    require_training(dataset, annotations)
+    questions = task_questions(dataset, annotations, experiment.task)
+    left_out = len(annotations.questions) - len(questions)
+    if experiment.task != "pretrain" and left_out:
+        experiment.say(f"train: {left_out:,} questions are of another task and are left out")
     with joined_processes() as processes:
         experiment.console.quiet = not processes.first
-        _train_runs(experiment, processes)
+        _train_runs(experiment, questions, processes)
 
 
-def _train_runs(experiment: Experiment, processes: Processes) -> None:
+def _train_runs(experiment: Experiment, questions: QuestionTable, processes: Processes) -> None:
     folder, runs = experiment.folder, experiment.runs
     if all(is_complete(folder / name, config) for name, config in runs.items()):
         experiment.say(f"train: {', '.join(runs)} are complete in {folder}; nothing to do")
         return
     store = experiment.store()
-    found = coverage_by_split(tabled(experiment.annotations.questions), store.clip_ids)
+    found = coverage_by_split(questions, store.clip_ids)
     for split, coverage in found.items():
         experiment.say(f"train: {split}: {coverage}")
     with timed(folder, "train") if processes.first else nullcontext():
         done = train_all(
             runs,
             store,
-            experiment.annotations.questions,
+            questions,
             load_sentences(experiment.beside, experiment.annotations),
             folder,
             experiment.console,
@@ -184,20 +192,6 @@ def _train_runs(experiment: Experiment, processes: Processes) -> None:
             else f"best validation accuracy {run.result.best_accuracy:.3f} at step {run.result.best_step}"
         )
         experiment.say(f"train: {run.name}: {outcome}")
-
-
-def _require_trainable(dataset: Dataset, annotations: Annotations) -> None:
-    """Refuse what the trainer cannot learn yet, before anything else is asked for."""
-    if not annotations.questions:
-        raise InputError(
-            f"{dataset.name!r} has captions and no questions. Its features can be extracted and its "
-            "tables prepared; training on captions is not there yet."
-        )
-    if dataset.task in {"clip-choice", "multiple-choice"}:
-        raise InputError(
-            f"{dataset.name!r} asks to choose one of several {_CHOSEN[dataset.task]}; so far, only "
-            "answers in words are trained. Its features can be extracted and its tables prepared."
-        )
 
 
 def report(experiment: Experiment) -> Path:
@@ -214,13 +208,15 @@ def report(experiment: Experiment) -> Path:
     if is_newer(page, [numbers]):
         experiment.say(f"report: {page} is newer than the numbers; nothing to do")
         return page
+    summary = json.loads(numbers.read_text())
+    predictions = experiment.output_dir(experiment.main_run) / predictions_file(summary["split"])
     write_report(
         page,
         title=f"VideoDistill on {space.dataset.name}",
         about=_about(space),
-        summary=json.loads(numbers.read_text()),
+        summary=summary,
         runs={name: experiment.run_dir(name) for name in experiment.runs},
-        predictions=experiment.run_dir(experiment.main_run) / PREDICTIONS,
+        predictions=None if "retrieval" in summary else predictions,
         annotations=experiment.annotations,
         store=experiment.store(),
     )

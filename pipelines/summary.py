@@ -138,9 +138,33 @@ def _hardware() -> str:
 
 
 def summary_table(summary: Summary) -> Table:
-    """Accuracies in percent: a row per question type, a column per run."""
+    """Accuracies in percent, a row per question type; or of a retrieval its numbers; a column per run."""
+    table = _retrieved(summary) if "retrieval" in summary else _answered(summary)
+    table.caption, table.caption_justify = "\n".join(_caveats(summary)) or None, "left"
+    return table
+
+
+def _retrieved(summary: Summary) -> Table:
+    found = summary["retrieval"]
+    title = (
+        f"Retrieval on {summary['dataset']}, seed {summary['seed']}: {found['queries']:,} captions, "
+        f"{found['clips']:,} clips"
+    )
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("")
+    for run in found["runs"]:
+        table.add_column(_HEADERS.get(run, run.replace("_", "\n")), justify="right", no_wrap=True)
+    for depth in ("R@1", "R@5", "R@10"):
+        table.add_row(f"{depth} (%)", *(_percent(run[depth]) for run in found["runs"].values()))
+    for key, name in (("MdR", "median rank"), ("MnR", "mean rank")):
+        table.add_row(name, *(f"{run[key]:.1f}" for run in found["runs"].values()))
+    return table
+
+
+def _answered(summary: Summary) -> Table:
     runs = list(summary["accuracy"])
-    title = f"Test accuracy on {summary['dataset']}, seed {summary['seed']} (%)"
+    split = summary["split"].capitalize()
+    title = f"{split} accuracy on {summary['dataset']}, seed {summary['seed']} (%)"
     table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("questions", no_wrap=True)
     table.add_column("n", justify="right", min_width=4)
@@ -156,12 +180,16 @@ def summary_table(summary: Summary) -> Table:
         cells = [_percent(scores["accuracy"].get(run)) for run in runs]
         hit = _percent(scores["frame_hit"].get(runs[0]))
         table.add_row(name, str(count), *cells, hit, style="bold" if name == "core" else None)
-    table.caption, table.caption_justify = "\n".join(_caveats(summary)) or None, "left"
     return table
 
 
 def _caveats(summary: Summary) -> Iterator[str]:
-    """What a reader of the accuracies has to know: questions left out, answers that cannot be given."""
+    """What a reader of the numbers has to know: what was left out, and what could not be answered."""
+    if shortlist := summary.get("retrieval", {}).get("shortlist"):
+        yield (
+            f"The model looked at {shortlist:,} clips for each caption; the others stand behind them by the "
+            "cosine of the caption with their mean frame"
+        )
     for split, found in summary.get("coverage", {}).items():
         if left_out := found["questions"] - found["covered_questions"]:
             yield (

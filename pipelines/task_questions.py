@@ -58,20 +58,20 @@ def task_questions(dataset: Dataset, annotations: Annotations, task: Task) -> Qu
     return table if fits.all() else table.take(np.flatnonzero(fits))
 
 
-def require_training(dataset: Dataset, questions: QuestionTable) -> None:
+def require_training(dataset: Dataset, annotations: Annotations) -> None:
     """Refuse to train where there is nothing but a test.
 
     Raises:
         InputError: says how the data set is answered instead.
     """
-    there = set(pc.unique(questions.column("split")).to_pylist())
-    if "train" in there:
-        return
-    raise InputError(
-        f"{dataset.name!r} is for testing: all of its {len(questions):,} questions are in "
-        f"{', '.join(sorted(there))}. Answer it with a run that was trained elsewhere on the same kind of "
-        f"features: videodistill evaluate {dataset.name} --run runs/DATASET/RUN"
-    )
+    tables = (tabled(annotations.questions), caption_questions(annotations.captions))
+    splits = [split for table in tables for split in table.column("split").to_pylist()]
+    if "train" not in splits:
+        raise InputError(
+            f"{dataset.name!r} is for testing: none of its {len(splits):,} questions is in 'train'. Answer "
+            "it with a run that was trained elsewhere on features of the same identity: "
+            f"videodistill evaluate {dataset.name} --run runs/DATASET/RUN"
+        )
 
 
 def held_out(captions: QuestionTable) -> QuestionTable:

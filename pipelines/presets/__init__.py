@@ -17,6 +17,9 @@ INHERITED: Final = "data set"
 """The only value of `inherits`: the preset that the data set has."""
 _KEYS: Final = frozenset({"inherits", "per_store", "train", "runs"})
 
+PRETRAINING: Final = "pretraining"
+"""The preset that pretrains on the captions of a data set whose own runs answer questions."""
+
 Tree = dict[str, Any]
 
 
@@ -41,6 +44,11 @@ def own_preset(dataset: Dataset) -> str:
     """The name of a data set's preset: its own name, or its folder's where it shares one."""
     shipped = PRESETS / f"{dataset.name}.toml"
     return dataset.name if shipped.is_file() else dataset.folder
+
+
+def pretraining_preset(dataset: Dataset) -> str:
+    """The name of the preset that pretrains on a data set: its own where it has captions alone."""
+    return own_preset(dataset) if dataset.task in {"captions", "retrieval"} else PRETRAINING
 
 
 def preset_path(name: str) -> Path:
@@ -87,6 +95,15 @@ def read_preset(path: Path, overrides: list[str], seed: int, *, own: str | None 
         folder=path.stem if inherits else "",
         per_store=_is_per_store(path, tree),
     )
+
+
+def changed(config: TrainConfig, overrides: list[str]) -> TrainConfig:
+    """A configuration with `key=value` lines applied.
+
+    Raises:
+        InputError: An option does not exist, or cannot have the value.
+    """
+    return TrainConfig.from_dict(merged(config.to_dict(), _parse_overrides(overrides)))
 
 
 def _read_tree(path: Path) -> Tree:

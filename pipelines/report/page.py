@@ -65,6 +65,7 @@ def _environment() -> Environment:
         "percent": wording.percent,
         "points": wording.points,
         "count": wording.count,
+        "rank": wording.rank,
         "clock": wording.clock,
         "elapsed": wording.elapsed,
         "moment": wording.moment,

@@ -54,6 +54,11 @@ def count(number: float | None) -> str:
     return DASH if number is None else f"{number:,.0f}"
 
 
+def rank(place: float | None) -> str:
+    """A place in a list, which may be a mean or a median: ``1.5``."""
+    return DASH if place is None else f"{place:,.1f}"
+
+
 def clock(seconds: float) -> str:
     """A moment in a video: ``1:04.5``, or ``1:02:03`` from an hour on."""
     tenths = max(0, round(seconds * 10))

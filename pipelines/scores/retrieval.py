@@ -13,6 +13,7 @@ from pipelines.scores.prediction_files import shown
 from pipelines.scores.score_rows import ScoreRow
 
 _DEPTHS: Final = (1, 5, 10)
+_LABELS: Final = {"MdR": "median rank", "MnR": "mean rank"}
 Floats = NDArray[np.floating]
 
 
@@ -44,23 +45,22 @@ def retrieval_rows(captions: Sequence[Caption], path: Path) -> list[ScoreRow]:
     scores = _read(path, [caption.caption_id for caption in captions], gallery)
     column = {clip_id: place for place, clip_id in enumerate(gallery)}
     found = ranks(scores, np.array([column[caption.clip_id] for caption in captions]))
-    rows = [
+    return [
         ScoreRow(
-            key=f"R@{depth}",
-            label=f"R@{depth}",
-            value=float((found <= depth).mean()),
+            key=key,
+            label=_LABELS.get(key, key),
+            value=value,
             questions=len(found),
+            unit="rank" if key in _LABELS else "share",
         )
-        for depth in _DEPTHS
+        for key, value in rank_numbers(found).items()
     ]
-    for key, label, rank in (
-        ("MdR", "median rank", np.median(found)),
-        ("MnR", "mean rank", found.mean()),
-    ):
-        rows.append(
-            ScoreRow(key=key, label=label, value=float(rank), questions=len(found), unit="rank")
-        )
-    return rows
+
+
+def rank_numbers(found: NDArray[np.float64]) -> dict[str, float]:
+    """The published numbers of some ranks: R@1, R@5 and R@10 as shares, median and mean rank."""
+    recalls = {f"R@{depth}": float((found <= depth).mean()) for depth in _DEPTHS}
+    return recalls | {"MdR": float(np.median(found)), "MnR": float(found.mean())}
 
 
 def _read(path: Path, caption_ids: Sequence[str], clip_ids: Sequence[str]) -> Floats:
