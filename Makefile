@@ -17,7 +17,7 @@ RUN     := $(VENV)/bin/videodistill
 SELECT   = $(DATASET) --seed $(SEED) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds demo-encoder data extract train evaluate report \
+.PHONY: help setup demo reproduce demo-encoder data extract train pretrain evaluate report \
         test test-slow check format bench bench-store bench-scale bench-extract clean
 
 help:  ## list the targets
@@ -33,8 +33,11 @@ setup: $(READY)  ## make the virtual environment with all that the project needs
 demo: $(READY)  ## render, extract, train, evaluate and report the demo in one go
 	$(RUN) demo --seed $(SEED) $(ARGS)
 
-demo-seeds: $(READY)  ## train the demo with five seeds and write how many converge
-	$(RUN) demo-seeds $(ARGS)
+reproduce: $(READY)  ## measure the paper's claims on the demo, five seeds each (three hours; goes on where it was)
+	$(RUN) demo
+	$(RUN) extract demo-choices
+	$(RUN) extract demo-captions
+	$(RUN) reproduce $(ARGS)
 
 demo-encoder: $(READY)  ## train the small CLIP that ships with the demo anew (about an hour)
 	$(RUN) demo-encoder $(ARGS)
@@ -47,6 +50,9 @@ extract: $(READY)  ## stage one: frozen CLIP over every clip of DATASET, into it
 
 train: $(READY)  ## stage two: train VideoDistill and its baselines from the store of DATASET
 	$(RUN) train $(SELECT)
+
+pretrain: $(READY)  ## stage two on the captions of DATASET; ARGS='--start-from RUN' of train goes on from it
+	$(RUN) pretrain $(SELECT)
 
 evaluate: $(READY)  ## test every trained run of DATASET, write summary.json
 	$(RUN) evaluate $(SELECT)

@@ -57,7 +57,9 @@ def told_apart(captions: QuestionTable, seed: int) -> QuestionTable:
     """
     generator = np.random.default_rng(seed)
     rows = len(captions)
-    partner = generator.permutation(rows)
+    order = generator.permutation(rows)
+    partner = np.empty(rows, np.int64)
+    partner[order] = np.roll(order, 1)  # each caption's is the next in a random ring: never itself
     clip, text = captions.column("clip_id"), captions.column("question")
     differs = pc.and_(
         pc.not_equal(clip, clip.take(pa.array(partner))),

@@ -31,19 +31,26 @@ SURFACE = {
         "--out", "--frames", "--start", "--end", "--backend", "--tile", "--columns", "--json",
     },
     "train": {
-        "--seed", "--home", "--data-root", "--store", "--preset", "--set",
+        "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from",
+        "--allow-unknown-identity", "--skip-missing", "--min-coverage", "--dry-run",
+    },
+    "pretrain": {
+        "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from",
         "--allow-unknown-identity", "--skip-missing", "--min-coverage", "--dry-run",
     },
     "evaluate": {
-        "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--skip-missing", "--min-coverage",
+        "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from", "--run",
+        "--shortlist", "--skip-missing", "--min-coverage",
     },
-    "report": {"--seed", "--home", "--data-root", "--store", "--preset", "--set"},
+    "report": {
+        "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from", "--run",
+    },
     "score": {
         "--seed", "--home", "--data-root", "--split", "--allow-missing", "--compat", "--json",
     },
     "table": {"--home", "--data-root", "--markdown", "--json"},
     "demo": {"--seed", "--home"},
-    "demo-seeds": {"--home", "--seeds", "--results"},
+    "reproduce": {"--home", "--claims", "--seeds", "--jobs", "--results", "--dry-run"},
     "demo-encoder": {"--folder", "--steps"},
     "data ls": {"--json"},
     "data info": {"--seed", "--home", "--data-root", "--json"},
@@ -263,6 +270,67 @@ def test_from_videos_to_a_report(home):
     page = (home / "runs" / "custom" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
     assert summary["identity"]["name"] in page
+
+
+@pytest.mark.slow
+def test_questions_that_the_store_lacks(home):
+    """A question about the broken video, and an answer that training never saw."""
+    if not list((home / "stores").glob("custom/*/zarr.json")):
+        run("extract", "custom", *ENCODER, home=home, code=1)
+    table = home / "data" / "custom" / "questions.jsonl"
+    (first, *_) = [json.loads(line) for line in table.read_text().splitlines()]
+    asked = [
+        first | {"question_id": "gap", "clip_id": "broken", "split": "train"},
+        first | {"question_id": "strange", "answer": "never in training", "split": "test"},
+    ]
+    table.write_text("\n".join([*table.read_text().splitlines(), *map(json.dumps, asked)]))
+    preset = home / "gaps.toml"
+    shared = TINY_PRESET.partition("[runs.uniform]")[0]
+    preset.write_text('inherits = "data set"\n' + shared)
+    chosen = ("custom", "--preset", str(preset))
+
+    refused = run("train", *chosen, home=home, code=1)
+    assert "133 of 134 questions" in " ".join(refused.split())
+    assert "--skip-missing" in refused
+    accepted = run("train", *chosen, "--min-coverage", "0.9", home=home)
+    assert "train: train: " in accepted
+    printed = run("evaluate", *chosen, "--min-coverage", "0.9", home=home)
+    assert "1 of" in printed
+    summary = json.loads((home / "runs" / "custom" / "gaps" / "summary.json").read_text())
+    assert summary["coverage"]["train"]["share"] < 1
+    assert summary["coverage"]["test"]["share"] == 1
+    assert summary["unknown_answers"]["videodistill"] > 0
+
+
+@pytest.mark.slow
+def test_questions_that_the_store_lacks(home):
+    """A question about the broken video, and an answer that training never saw."""
+    if not list((home / "stores").glob("custom/*/zarr.json")):
+        run("extract", "custom", *ENCODER, home=home, code=1)
+    table = home / "data" / "custom" / "questions.jsonl"
+    lines = table.read_text().splitlines()
+    first = json.loads(lines[0])
+    asked = [
+        first | {"question_id": "gap", "clip_id": "broken", "split": "train"},
+        first | {"question_id": "strange", "answer": "never in training", "split": "test"},
+    ]
+    table.write_text("\n".join([*lines, *map(json.dumps, asked)]))
+    preset = home / "gaps.toml"
+    shared = TINY_PRESET.partition("[runs.uniform]")[0]
+    preset.write_text(f'inherits = "data set"\n{shared}')
+    chosen = ("custom", "--preset", str(preset))
+
+    refused = " ".join(run("train", *chosen, home=home, code=1).split())
+    assert "132 of 133 questions and 6 of 7 clips have features" in refused
+    assert "--skip-missing" in refused
+    run("train", *chosen, "--min-coverage", "0.9", home=home)
+    printed = " ".join(run("evaluate", *chosen, "--min-coverage", "0.9", home=home).split())
+    assert "train: 1 of 133 questions are left out" in printed
+    assert "2.2% of the test answers are none of the classes of videodistill" in printed
+    summary = json.loads((home / "runs" / "custom" / "gaps" / "summary.json").read_text())
+    assert summary["coverage"]["train"]["share"] == pytest.approx(132 / 133)
+    assert summary["coverage"]["test"]["share"] == 1
+    assert summary["unknown_answers"] == {"videodistill": pytest.approx(1 / 45, abs=1e-4)}
 
 
 @pytest.mark.parametrize(
