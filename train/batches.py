@@ -6,7 +6,7 @@ D = feature width.
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -36,7 +36,8 @@ class Batch:
     patch: Tensor
     """float16 [C, N, P, D] patch features; P is 0 for a model that reads none."""
     text: Tensor
-    """float32 [R, D] sentence features."""
+    """What the model is given of the texts: float32 [R, D] sentence features, or int64 [R, T] tokens
+    where a text tower is part of it."""
     clip_of_pair: Tensor
     """int64 [R], which of the C clips a pair is about."""
     question_of_pair: Tensor
@@ -46,6 +47,8 @@ class Batch:
     place of the right one."""
     question_ids: tuple[str, ...]
     """The Q questions by name, for messages."""
+    token: Tensor | None = None
+    """int64 [R, T] tokens of the texts, in runs that need them."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
@@ -57,6 +60,7 @@ class Batch:
             question_of_pair=self.question_of_pair.to(device),
             answer=self.answer.to(device),
             question_ids=self.question_ids,
+            token=None if self.token is None else self.token.to(device),
         )
 
 
@@ -80,6 +84,8 @@ class BatchLoader:
         threads: int = 1,
         patches: bool = True,
         device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+        tokens: Callable[[Sequence[str]], Tensor] | None = None,
+        texts_as_tokens: bool = False,
     ) -> None:
         """Set up a loader; nothing is read or allocated yet.
 
@@ -93,6 +99,8 @@ class BatchLoader:
             threads: parts of a batch, some clips each, that are read at a time.
             patches: False reads CLS features only.
             device: where the batches are to be.
+            tokens: gives the tokens of texts, for runs that need them.
+            texts_as_tokens: whether the model reads these in place of sentence features.
         """
         self.waited_s = 0.0
         self._questions = questions
@@ -101,6 +109,8 @@ class BatchLoader:
         self._threads = threads
         self._patches = patches
         self._device = device
+        self._tokens = tokens
+        self._texts_as_tokens = texts_as_tokens
         self._most_memories = read_ahead + 1
         if read_ahead_bytes is not None:
             batch_bytes = feature_bytes(reader.identity, clips, patches=patches)
@@ -144,16 +154,21 @@ class BatchLoader:
             pool.submit(self._read, clip_ids, slice(start, stop), memory)
             for start, stop in pairwise(edges.tolist())
         ]
-        text = self._questions.text_features(pairs.texts)
+        token = None if self._tokens is None else self._tokens(pairs.texts)
+        if token is not None and self._texts_as_tokens:
+            text = token
+        else:
+            text = torch.from_numpy(self._questions.text_features(pairs.texts))
         with memory.copying():
             batch = Batch(
                 cls=memory.cls[: len(clip_ids)],
                 patch=memory.patch[: len(clip_ids)],
-                text=torch.from_numpy(text),
+                text=text,
                 clip_of_pair=torch.from_numpy(clip_of_pair.astype(np.int64)),
                 question_of_pair=torch.from_numpy(pairs.question),
                 answer=torch.from_numpy(self._questions.answer[rows]),
                 question_ids=self._questions.ids(rows),
+                token=token,
             ).to(self._device)
         return _Reading(batch, parts)
 

@@ -143,8 +143,9 @@ class ModelConfig(_Strict):
     """Start of the sampler; `clip_prior` ranks frames by CLIP similarity before any training."""
     sampler_gain: float = 20.0
     """How sharp the clip prior starts: first logits per unit of cosine(question, frame)."""
-    text: Literal["linear", "none"] = "linear"
-    """A trainable linear map on t_cls, starting as the identity, or the frozen feature itself."""
+    text: Literal["linear", "none", "finetune"] = "linear"
+    """A trainable linear map on the cached t_cls, starting as the identity; that feature itself; or
+    the text encoder, trained with the rest (the paper)."""
     standardise: bool = True
     """Centre and scale the frozen features with training statistics."""
     temporal_on_selected: bool = True
@@ -182,6 +183,18 @@ class ModelConfig(_Strict):
                 "per clip; choose at most that many"
             )
 
+    def check_text(self, has_tower: bool) -> None:
+        """Refuse to train a text encoder that is not there.
+
+        Raises:
+            ConfigError: the option asks for a tower and there is none.
+        """
+        if self.text == "finetune" and not has_tower:
+            raise ConfigError(
+                'ModelConfig.text is "finetune", and no text tower was given to be trained; name the '
+                "encoder's weights, or use the cached sentence features: --set model.text=linear"
+            )
+
     def check_heads(self, sizes: FeatureSizes) -> None:
         """Refuse heads that do not divide the feature width.
 
@@ -207,12 +220,32 @@ class PretrainingConfig(_Strict):
     """The contrastive constraint on matched pairs, Eq. 8."""
     contrastive_tau: float = 0.07
     """Its temperature (paper: 0.07)."""
+    masked_words: bool = True
+    """Vision-guided masked language modelling, Eq. 9; needs the encoder's text tower."""
+    mask_share: float = 0.15
+    """Share of a caption's words that are to be told (BERT, and so the paper: 0.15)."""
+    mask_by_token: float = 0.8
+    """Share of those that a mask replaces (BERT: 0.8)."""
+    mask_by_random: float = 0.1
+    """Share of those that any other word replaces (BERT: 0.1); the rest stay as they are."""
 
     def __post_init__(self) -> None:
         self._check_types()
+        self._require("mask_share", 0 < self.mask_share <= 1, "in (0, 1]")
+        for name in ("mask_by_token", "mask_by_random"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require(
+            "mask_by_random",
+            self.mask_by_token + self.mask_by_random <= 1,
+            f"at most 1 - mask_by_token, which is {self.mask_by_token}",
+        )
         self._require("exchange", 0 <= self.exchange <= 1, "in [0, 1]")
         self._require("contrastive_tau", self.contrastive_tau > 0, "above 0")
-        self._require("matching", self.matching or self.contrastive, "true where no other loss is")
+        self._require(
+            "matching",
+            self.matching or self.contrastive or self.masked_words,
+            "true where no other loss is",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,6 +276,9 @@ class TrainConfig(_Strict):
     """Equal parts that a step's batch is computed in, one after the other or by several processes."""
     lr: float = 5e-4
     """Peak learning rate (paper: silent)."""
+    text_lr_scale: float = 0.02
+    """What the learning rate is multiplied by for the text tower of `model.text = "finetune"`: it
+    is trained already, and gets 1e-5 where the rest gets 5e-4 (paper: silent)."""
     weight_decay: float = 0.01
     """AdamW's decay of matrices; biases, norms and embeddings have none."""
     warmup_steps: int = 100
@@ -328,6 +364,11 @@ class TrainConfig(_Strict):
             "method",
             self.task != "pretrain" or self.method == "videodistill",
             "'videodistill' for task='pretrain': the losses are on v*_cls",
+        )
+        self._require(
+            "method",
+            self.model.text != "finetune" or self.method == "videodistill",
+            "'videodistill' for model.text='finetune': baselines read cached sentence features",
         )
 
     @property

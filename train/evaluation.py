@@ -19,13 +19,14 @@ from train.coverage import usable
 from train.epoch_order import evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
 from train.loop import BEST
-from train.methods import build_model, reads_patches, sizes_of
+from train.methods import reads_patches, restore_model
 from train.model.matching_head import matching_score
 from train.model.video_distill import Answering, VideoDistill
 from train.precision import autocast
 from train.predictions import Prediction, write_predictions
 from train.question_set import Pairs, QuestionSet
 from train.selected_frames import SelectedFrames
+from train.text_tower import LoadTower, TextTower, reads_texts, tower_for
 from train.vocabulary import Vocabulary
 
 
@@ -39,8 +40,10 @@ class Predictor:
         reader: FeatureReader,
         vocabulary: Vocabulary,
         *,
+        tower: TextTower | None = None,
         keep_logits: bool = False,
     ) -> None:
+        """Set up; `tower` tokenises for a model that has a text tower inside."""
         self._config = config
         self._questions = questions
         self._reader = reader
@@ -58,6 +61,8 @@ class Predictor:
             threads=config.read_threads,
             patches=reads_patches(config) and not self._lazy,
             device=torch.device(config.device),
+            tokens=tower.tokens if tower is not None and reads_texts(config) else None,
+            texts_as_tokens=True,
         )
         self._selected = SelectedFrames(
             reader, device=torch.device(config.device), threads=config.read_threads
@@ -92,11 +97,12 @@ class Predictor:
         tau = self._config.tau_end
         with autocast(self._config):
             if self._lazy and isinstance(model, VideoDistill):
-                choice = model.choose_frames(batch.cls, batch.text, batch.clip_of_pair, tau=tau)
+                t_cls = model.sentence(batch.text)
+                choice = model.choose_frames(batch.cls, t_cls, batch.clip_of_pair, tau=tau)
                 selected_RKPD = self._selected.read(
                     self._questions.names(pairs.clip), choice.frame_index.cpu().numpy()
                 )
-                answering = model.answer(selected_RKPD, batch.text, choice)
+                answering = model.answer(selected_RKPD, t_cls, choice)
             else:
                 answering = Answering(
                     *model(batch.cls, batch.patch, batch.text, batch.clip_of_pair, tau=tau)
@@ -136,6 +142,7 @@ def evaluate_run(
     output: Path | None = None,
     keep_logits: bool = False,
     min_coverage: float = 1.0,
+    load_tower: LoadTower | None = None,
 ) -> list[Prediction]:
     """Answer the questions of a split with a trained run.
 
@@ -152,9 +159,11 @@ def evaluate_run(
         keep_logits: put every class's score into the predictions.
         min_coverage: least share of the questions whose clips have features, where the run was not
             content with less; those without are not answered.
+        load_tower: reads the encoder's text tower, for runs that have fine-tuned it.
 
     Raises:
-        InputError: there is no such checkpoint, or there are no questions in the split.
+        InputError: there is no such checkpoint, there are no questions in the split, or the run needs
+            a text tower that is not there.
         IdentityMismatch: the store holds other features than the run was trained on.
         ClipMissing: the store lacks clips of more questions than is accepted.
     """
@@ -167,13 +176,14 @@ def evaluate_run(
     asked = usable(tabled(questions).in_split(split), store.clip_ids, least, split)
     question_set = QuestionSet(asked, sentences, classes)
     question_set.require_width(store)
-    model = build_model(config, sizes_of(store.identity), len(state.vocabulary))
-    model.load_state_dict(state.part("model"))
+    tower = tower_for(config, sentences, load_tower) if reads_texts(config) else None
+    model = restore_model(state, tower)
     predictor = Predictor(
         config,
         question_set,
         shown(store, visual or config.visual),
         state.vocabulary,
+        tower=tower,
         keep_logits=keep_logits,
     )
     predictions = predictor.predict(model.to(config.device))

@@ -30,7 +30,12 @@ from train.config import TrainConfig
 from train.curves import Curves
 from train.epoch_order import Position
 from train.objectives.objective import Objective
-from train.optimisation import build_optimizer, learning_rate, temperature
+from train.optimisation import (
+    build_optimizer,
+    learning_rate,
+    set_learning_rate,
+    temperature,
+)
 from train.processes import ALONE, Processes
 from train.progress import ProgressCallback, StepReport
 from train.run_state import LAST, save_state
@@ -155,8 +160,7 @@ class Trainer:
         """One optimisation step; returns the place after its batches, and numbers for the curves."""
         config, step = self.config, self.progress.step
         lr, tau = learning_rate(step, config), temperature(step, config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self._optimizer, lr)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         position, asked = self.progress.position, list[str]()

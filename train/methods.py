@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from cache_schema.identity import FeatureIdentity
 from train.baselines.atp import ATP, TemporalATP
@@ -13,8 +13,11 @@ from train.baselines.mist import MIST
 from train.baselines.psac import PSAC
 from train.baselines.single_frame import SingleRandomFrame
 from train.baselines.text_only import TextOnly
+from train.checkpoint import Checkpoint
 from train.config import FeatureSizes, Method, TrainConfig
+from train.model.masked_word_head import MASKED_WORDS, MaskedWordHead
 from train.model.video_distill import VideoDistill
+from train.text_tower import TextTower, masks_words, reads_texts
 
 Model = (
     type[VideoDistill]
@@ -47,24 +50,52 @@ def sizes_of(identity: FeatureIdentity) -> FeatureSizes:
     return FeatureSizes(dim=identity.dim, frames=identity.frames, patches=identity.patches)
 
 
-def build_model(config: TrainConfig, sizes: FeatureSizes, answers: int) -> nn.Module:
+def build_model(
+    config: TrainConfig,
+    sizes: FeatureSizes,
+    answers: int,
+    *,
+    tower: TextTower | None = None,
+    word_id_V: Tensor | None = None,
+) -> nn.Module:
     """Build an untrained model; its random weights come from torch's global generator.
 
     Args:
         config: the run.
         sizes: of the features.
         answers: classes of the answer head; not looked at where the task scores pairs.
+        tower: the text tower, which becomes part of the model where the run fine-tunes it.
+        word_id_V: the words that masked ones are told among; without them there is no head for it.
 
     Raises:
         ConfigError: the options do not fit the sizes.
     """
-    model = MODELS[config.method]
-    if config.task == "answer":
-        return model(config.model, sizes, answers)
-    if model is VideoDistill:
-        return VideoDistill(config.model, sizes, None)
+    if config.method == "videodistill":
+        head = None
+        if masks_words(config) and tower is not None and word_id_V is not None:
+            head = MaskedWordHead(sizes.dim, tower.width, word_id_V)
+        return VideoDistill(
+            config.model,
+            sizes,
+            answers if config.task == "answer" else None,
+            tower=tower.network if tower is not None and reads_texts(config) else None,
+            masked_words=head,
+        )
     # A baseline tells matched from exchanged pairs as it tells answers apart: two classes.
-    return model(config.model, sizes, 2)
+    return MODELS[config.method](config.model, sizes, answers if config.task == "answer" else 2)
+
+
+def restore_model(state: Checkpoint, tower: TextTower | None = None) -> nn.Module:
+    """Build the model of a checkpoint with its weights, ready to be asked.
+
+    Args:
+        state: the checkpoint.
+        tower: the text tower, where the run has fine-tuned it; its weights become the checkpoint's.
+    """
+    model = build_model(state.config, sizes_of(state.identity), len(state.vocabulary), tower=tower)
+    tensors = state.part("model")
+    model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASKED_WORDS)})
+    return model
 
 
 def reads_patches(config: TrainConfig) -> bool:

@@ -24,9 +24,10 @@ from train.config import TrainConfig
 from train.coverage import usable
 from train.features import FeatureReader, Half, shown
 from train.loop import BEST
-from train.methods import build_model, reads_patches, sizes_of
+from train.methods import reads_patches, restore_model
 from train.model.matching_head import matching_score
 from train.precision import autocast
+from train.text_tower import LoadTower, reads_texts, sentence_features, tower_for
 
 CLIPS_PER_READ: Final = 8
 """Clips whose patches are in memory at once."""
@@ -81,6 +82,7 @@ def retrieve_run(
     output: Path | None = None,
     on_pairs: Callable[[PairsReport], None] | None = None,
     min_coverage: float = 1.0,
+    load_tower: LoadTower | None = None,
 ) -> Retrieval:
     """Score the clips of a split for each of its captions with a trained run.
 
@@ -99,9 +101,11 @@ def retrieve_run(
         output: where to write the scores, as `write_scores` does; None writes nothing.
         on_pairs: called after every pass; the first call tells what the whole will cost.
         min_coverage: least share of the captions whose clips have features; the others are left out.
+        load_tower: reads the encoder's text tower, for runs that have fine-tuned it.
 
     Raises:
-        InputError: the run answers in words, or there are no captions in the split.
+        InputError: the run answers in words, there are no captions in the split, or the run needs a
+            text tower that is not there.
         IdentityMismatch: the store holds other features than the run was trained on.
         ClipMissing: the store lacks clips of more captions than is accepted.
     """
@@ -118,14 +122,14 @@ def retrieve_run(
     if not len(table):
         raise InputError(f"There are no captions in the split {split!r} to find clips by.")
     table = usable(table, store.clip_ids, min(min_coverage, config.min_coverage), split)
-    model = build_model(config, sizes_of(store.identity), 0)
-    model.load_state_dict(state.part("model"))
+    tower = tower_for(config, sentences, load_tower) if reads_texts(config) else None
+    model = restore_model(state, tower)
     found = _retrieve(
         model.to(config.device).eval(),
         config,
         shown(store, config.visual),
         table,
-        sentences.lookup(table.column("question").to_pylist()),
+        sentence_features(table.column("question").to_pylist(), sentences, tower, config),
         shortlist,
         on_pairs,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from cache_schema.errors import InputError
 from cache_schema.storage.durable_files import replace_file
@@ -30,6 +31,7 @@ from train.processes import ALONE, Processes
 from train.progress import ProgressCallback
 from train.question_set import QuestionSet
 from train.run_state import find_state
+from train.text_tower import LoadTower, TextTower, reads_texts, survey, tower_for
 from train.transfer import start_from
 from train.usable_features import require_usable
 from train.vocabulary import NO_ANSWERS, Vocabulary
@@ -50,6 +52,9 @@ class TrainResult:
     """Step of the best validation."""
     unknown_answers: int
     """Training questions with features that are left out: their answer is beyond `vocabulary_limit`."""
+    truncated_texts: int
+    """Texts longer than the text tower's context, which lost their end: of the training texts where
+    the run has the tower, otherwise of the sentence table."""
 
 
 def train_run(
@@ -62,6 +67,7 @@ def train_run(
     resume: bool = True,
     on_step: ProgressCallback | None = None,
     processes: Processes = ALONE,
+    load_tower: LoadTower | None = None,
 ) -> TrainResult:
     """Train one run, or go on with an interrupted one.
 
@@ -80,10 +86,12 @@ def train_run(
         on_step: called after every step, for a progress display.
         processes: those that train this run together, as `joined_processes` gives them. All call
             this alike; the first writes and validates.
+        load_tower: reads the encoder's text tower; called where the run masks words or fine-tunes it.
 
     Raises:
         InputError: no questions in `train` or `val`, `run_dir` holds another run, or the features
-            are such that this run cannot use them; or the processes cannot share the batch.
+            are such that this run cannot use them; the processes cannot share the batch; or the run
+            needs a text tower that is not there.
         IdentityMismatch: the run to go on with was trained on other features.
         ClipMissing: the store lacks clips of more questions than `min_coverage` lets go.
         TrainingDiverged: the loss is no longer a number.
@@ -111,6 +119,8 @@ def train_run(
         val_set = QuestionSet(told_apart(validation, config.seed), sentences, None)
     for question_set in (train_set, val_set):
         question_set.require_width(store)
+    tower = tower_for(config, sentences, load_tower)
+    known_texts = None if tower is None else survey(train_set, tower)
     _claim(run_dir, config, processes)
     # The caller's random state is left as it was found.
     with torch.random.fork_rng(devices=[]):
@@ -120,6 +130,8 @@ def train_run(
             train_set,
             val_set,
             vocabulary,
+            tower=tower,
+            word_id_V=None if known_texts is None else known_texts.word_ids,
             run_dir=run_dir,
             resume=resume,
             on_step=on_step,
@@ -131,6 +143,7 @@ def train_run(
         best_accuracy=trainer.progress.best_accuracy,
         best_step=trainer.progress.best_step,
         unknown_answers=len(training) - len(train_set),
+        truncated_texts=sentences.truncated if known_texts is None else known_texts.truncated,
     )
 
 
@@ -141,6 +154,8 @@ def _fit(
     val_set: QuestionSet,
     vocabulary: Vocabulary,
     *,
+    tower: TextTower | None,
+    word_id_V: Tensor | None,
     run_dir: Path,
     resume: bool,
     on_step: ProgressCallback | None,
@@ -148,11 +163,13 @@ def _fit(
 ) -> Trainer:
     """Build the run's parts, in a random state of its own, and train."""
     torch.manual_seed(config.seed)
-    model = build_model(config, sizes_of(store.identity), len(vocabulary))
+    model = build_model(
+        config, sizes_of(store.identity), len(vocabulary), tower=tower, word_id_V=word_id_V
+    )
     trainer = Trainer(
         config=config,
         model=model,
-        objective=build_objective(config),
+        objective=build_objective(config, model, tower),
         vocabulary=vocabulary,
         identity=store.identity,
         store_version=store.version,
@@ -171,7 +188,7 @@ def _fit(
     seen = f"{run_dir.name} at step {trainer.progress.step}, store version {store.version}"
     processes.require_same("runs or stores", seen)
     processes.from_first(list(model.state_dict().values()))
-    validation = Predictor(config, val_set, reader, vocabulary)
+    validation = Predictor(config, val_set, reader, vocabulary, tower=tower)
     loader = BatchLoader(
         train_set,
         reader,
@@ -181,6 +198,8 @@ def _fit(
         threads=config.read_threads,
         patches=reads_patches(config),
         device=torch.device(config.device),
+        tokens=None if tower is None else tower.tokens,
+        texts_as_tokens=reads_texts(config),
     )
     order = training_order(
         train_set.clip_of_question,

@@ -7,8 +7,9 @@ from torch import nn
 from cache_schema.errors import InputError
 from cache_schema.identity import FeatureIdentity
 from train.checkpoint import read_checkpoint
+from train.model.masked_word_head import MASKED_WORDS
 
-_HEADS = ("head.",)
+_HEADS = ("head.", MASKED_WORDS)
 """What belongs to a task and starts anew where its shape or name is another."""
 
 
@@ -34,7 +35,9 @@ def start_from(model: nn.Module, path: Path, identity: FeatureIdentity) -> list[
     checkpoint = read_checkpoint(path)
     checkpoint.require_identity(identity, path)
     theirs, ours = checkpoint.part("model"), model.state_dict()
-    fits = {name for name in ours.keys() & theirs.keys() if ours[name].shape == theirs[name].shape}
+    # The classes of masked words are those of the other run's captions.
+    shared = {name for name in ours.keys() & theirs.keys() if not name.startswith(MASKED_WORDS)}
+    fits = {name for name in shared if ours[name].shape == theirs[name].shape}
     odd = sorted(n for n in (ours.keys() | theirs.keys()) - fits if not n.startswith(_HEADS))
     if odd:
         raise InputError(

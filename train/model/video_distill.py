@@ -20,6 +20,7 @@ from train.model.frame_policy import (
 )
 from train.model.fusion_transformer import FusionTransformer
 from train.model.initialisation import initialise
+from train.model.masked_word_head import MaskedWordHead
 from train.model.matching_head import MatchingHead
 from train.model.patch_tokens import PatchTokens
 from train.model.refinement import VisionRefinement
@@ -60,11 +61,29 @@ class VideoDistill(nn.Module):
 
     reads_patches = True
 
-    def __init__(self, config: ModelConfig, sizes: FeatureSizes, answers: int | None) -> None:
-        """Args: `answers` is the number of answer classes; None scores pairs by the matching head."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: FeatureSizes,
+        answers: int | None,
+        *,
+        tower: nn.Module | None = None,
+        masked_words: MaskedWordHead | None = None,
+    ) -> None:
+        """Build an untrained model, but for the tower.
+
+        Args:
+            config: the options.
+            sizes: of the features.
+            answers: the number of answer classes; None scores pairs by the matching head.
+            tower: text tower to fine-tune, from tokens to (sentence features, word tokens). The
+                model then takes tokens wherever it takes sentence features.
+            masked_words: head of Eq. 9, which the pretraining objective calls.
+        """
         super().__init__()
         config.check_selected(sizes)
         config.check_heads(sizes)
+        config.check_text(tower is not None)
         self.standardise = Standardisation(sizes.dim)
         self.text = nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
         self.sampler = _build_sampler(config, sizes)
@@ -75,7 +94,21 @@ class VideoDistill(nn.Module):
             if answers is None
             else AnswerHead(sizes.dim, answers, config.head_dropout)
         )
+        self.masked_words = masked_words
         initialise(self, config)
+        # It comes with its weights, and keeps them.
+        self.tower = tower if tower is None else tower.requires_grad_(True)
+
+    def sentence(self, text_Q: Tensor) -> Tensor:
+        """Section 3.1: t_cls [Q, D], as it is given, or what the tower inside makes of tokens [Q, T].
+
+        A sentence that several questions have is encoded once.
+        """
+        if self.tower is None or text_Q.is_floating_point():
+            return text_Q
+        token_UT, place_Q = text_Q.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+        t_cls_UD: Tensor = self.tower(token_UT)[0]
+        return t_cls_UD[place_Q]
 
     def choose_frames(
         self,
@@ -118,13 +151,14 @@ class VideoDistill(nn.Module):
         self,
         cls_CND: Tensor,
         patch_CNPD: Tensor,
-        t_cls_QD: Tensor,
+        text_Q: Tensor,
         clip_of_question_Q: Tensor,
         *,
         tau: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Answering:
         """Answer Q questions about C clips; in evaluation mode without any randomness."""
+        t_cls_QD = self.sentence(text_Q)
         choice = self.choose_frames(
             cls_CND, t_cls_QD, clip_of_question_Q, tau=tau, generator=generator
         )

@@ -11,6 +11,7 @@ from train.batches import Batch
 from train.config import TrainConfig
 from train.model.matching_head import MATCHED
 from train.objectives.contrastive import contrastive_loss
+from train.objectives.masked_words import MaskedWords
 from train.objectives.matching import alike, exchange
 from train.objectives.objective import Loss
 from train.precision import autocast
@@ -19,9 +20,10 @@ from train.precision import autocast
 class Pretraining:
     """Eq. 10: the unweighted sum of the losses that the run asks for."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, masked_words: MaskedWords | None = None) -> None:
         self._config = config
         self._losses = config.pretraining
+        self._masked_words = masked_words
 
     def __call__(
         self, model: nn.Module, batch: Batch, *, tau: float, generator: torch.Generator
@@ -51,6 +53,11 @@ class Pretraining:
                 alike_RR[:, source_R],
                 self._losses.contrastive_tau,
             )
+        if self._masked_words is not None and batch.token is not None:
+            with autocast(self._config):
+                terms["masked_words"] = self._masked_words(
+                    batch.token[matched_R], answering.video[matched_R], generator
+                )
         # A mean over pairs counts once per pair, so that batches of several sizes make one mean.
         total = torch.stack(list(terms.values())).sum() * len(source_R)
         return Loss(
