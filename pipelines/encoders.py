@@ -1,5 +1,6 @@
 """Which encoder a data set is extracted with: the demo's own, or weights named by the user."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schema.errors import InputError
@@ -12,6 +13,16 @@ from pipelines.workspace import Workspace
 
 DEMO_ENCODER = "demo"
 """What the small CLIP that ships with the project is called on the command line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFiles:
+    """Where the encoder of a store is, unless it is the demo's."""
+
+    weights: Path | None = None
+    model_config: Path | None = None
+    pretrained_tag: str | None = None
+    tokenizer: Path | None = None
 
 
 def encoder_spec(

@@ -19,6 +19,7 @@ from pipelines.scores.retrieval import rank_numbers, ranks
 from pipelines.sentences import load_sentences
 from pipelines.summary import Evaluated, Summary, provenance, summarise
 from pipelines.task_questions import task_questions
+from pipelines.text_tower import tower_loader
 from train.baselines.most_likely import majority_predictions
 from train.checkpoint import peek_checkpoint
 from train.coverage import coverage_by_split, usable
@@ -141,6 +142,7 @@ def _predictions(
         checkpoint=checkpoint,
         output=output,
         min_coverage=experiment.runs[name].min_coverage,
+        load_tower=tower_loader(asked.sentences, experiment.encoder),
     )
 
 
@@ -160,6 +162,7 @@ def _retrieve(experiment: Experiment, asked: _Asked, shortlist: int | None) -> S
             output=output,
             on_pairs=_told(f"evaluate: {name}", experiment.say),
             min_coverage=config.min_coverage,
+            load_tower=tower_loader(asked.sentences, experiment.encoder),
         )
         queries, clips = found.scores.shape
         runs[name] = rank_numbers(ranks(found.scores, np.array(found.right))) | {

@@ -13,6 +13,7 @@ from cache_schema import FeatureStore, open_store
 from cache_schema.errors import InputError, StoreAbsent
 from cache_schema.tables.question_table import Split
 from pipelines.datasets.annotations import Annotations
+from pipelines.encoders import EncoderFiles
 from pipelines.prepared import load
 from pipelines.presets import Preset, changed, own_preset, preset_path, read_preset
 from pipelines.workspace import Workspace
@@ -49,6 +50,7 @@ class Experiment:
         console: Console,
         start_from: Path | None = None,
         run: Path | None = None,
+        encoder: EncoderFiles | None = None,
     ) -> None:
         self.workspace = workspace
         self.store_path = store_path
@@ -57,6 +59,7 @@ class Experiment:
         self.console = console
         self.start_from = start_from
         self.run = run
+        self.encoder = encoder or EncoderFiles()
 
     @cached_property
     def annotations(self) -> Annotations:

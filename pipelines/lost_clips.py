@@ -1,7 +1,6 @@
 """Extracting clips again whose features a store has lost, into a store that repair takes them from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,16 +9,8 @@ from cache_schema.sharing.recipe import Recipe, RecipeClip
 from extract.job import run_extraction
 from extract.progress import ProgressDisplay
 from extract.tally import Tally
+from pipelines.encoders import EncoderFiles
 from pipelines.recipe_extraction import RecipeJob, recipe_job
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderFiles:
-    """Where the encoder of a store is, unless it is the demo's."""
-
-    weights: Path | None = None
-    model_config: Path | None = None
-    pretrained_tag: str | None = None
 
 
 def extraction_of_lost(

@@ -27,6 +27,7 @@ from pipelines.prepared import load
 from pipelines.reporting import write_report
 from pipelines.sentences import encode_sentences, load_sentences
 from pipelines.task_questions import require_training, task_questions
+from pipelines.text_tower import tower_loader
 from pipelines.training import is_complete, train_all
 from pipelines.workspace import Workspace
 from train.coverage import coverage_by_split
@@ -175,15 +176,17 @@ def _train_runs(experiment: Experiment, questions: QuestionTable, processes: Pro
     found = coverage_by_split(questions, store.clip_ids)
     for split, coverage in found.items():
         experiment.say(f"train: {split}: {coverage}")
+    sentences = load_sentences(experiment.beside, experiment.annotations)
     with timed(folder, "train") if processes.first else nullcontext():
         done = train_all(
             runs,
             store,
             questions,
-            load_sentences(experiment.beside, experiment.annotations),
+            sentences,
             folder,
             experiment.console,
             processes,
+            load_tower=tower_loader(sentences, experiment.encoder),
         )
     for run in done:
         outcome = (
@@ -192,6 +195,11 @@ def _train_runs(experiment: Experiment, questions: QuestionTable, processes: Pro
             else f"best validation accuracy {run.result.best_accuracy:.3f} at step {run.result.best_step}"
         )
         experiment.say(f"train: {run.name}: {outcome}")
+        if run.result is not None and run.result.truncated_texts:
+            experiment.say(
+                f"train: {run.name}: {run.result.truncated_texts:,} texts are longer than the text "
+                "tower's context and lost their end"
+            )
 
 
 def report(experiment: Experiment) -> Path:

@@ -14,7 +14,7 @@ from pipelines.store_sharing_commands import DryRun
 
 if TYPE_CHECKING:
     from cache_schema.upkeep.repair import RepairReport
-    from pipelines.lost_clips import EncoderFiles
+    from pipelines.encoders import EncoderFiles
 
 life_app = typer.Typer()
 
@@ -67,7 +67,7 @@ def store_repair(
     """
     from cache_schema.upkeep.repair import plan_repair, repair_store
     from pipelines.clip_progress import clip_progress
-    from pipelines.lost_clips import EncoderFiles
+    from pipelines.encoders import EncoderFiles
     from pipelines.store_report import print_json, print_lines
 
     if source is not None and videos is not None:

@@ -12,6 +12,7 @@ from train.processes import ALONE, Processes
 from train.progress import progress_bar
 from train.run import TrainResult, train_run
 from train.run_state import find_state
+from train.text_tower import LoadTower
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +38,8 @@ def train_all(
     folder: Path,
     console: Console,
     processes: Processes = ALONE,
+    *,
+    load_tower: LoadTower | None = None,
 ) -> list[Trained]:
     """Train the runs one after the other, going on with interrupted ones.
 
@@ -48,6 +51,7 @@ def train_all(
         folder: Each run gets a folder of its name in it.
         console: Where progress is shown.
         processes: Those that train every run together.
+        load_tower: Reads the encoder's text tower, for runs that mask words or fine-tune it.
 
     Returns:
         One entry per run, in order.
@@ -60,7 +64,14 @@ def train_all(
             continue
         with progress_bar(name, console) as on_step:
             result = train_run(
-                config, store, questions, sentences, run_dir, on_step=on_step, processes=processes
+                config,
+                store,
+                questions,
+                sentences,
+                run_dir,
+                on_step=on_step,
+                processes=processes,
+                load_tower=load_tower,
             )
         done.append(Trained(name=name, result=result))
     return done

@@ -7,8 +7,10 @@ import typer
 
 from cache_schema.errors import InputError
 from pipelines.data_commands import DataRoot, DatasetName, Home
+from pipelines.extract_options import ModelConfig, Tag, Tokenizer
 
 if TYPE_CHECKING:
+    from pipelines.encoders import EncoderFiles
     from pipelines.experiment import Experiment
 
 Seed = Annotated[
@@ -65,6 +67,15 @@ Run = Annotated[
         file_okay=False,
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="The encoder's weights, for runs that mask words or train its text tower; the demo's are found by "
+        "themselves.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 AllowUnknownIdentity = Annotated[
     bool,
     typer.Option(
@@ -96,6 +107,7 @@ def experiment_of(
     *,
     start_from: Path | None = None,
     run: Path | None = None,
+    encoder: "EncoderFiles | None" = None,
 ) -> "Experiment":
     """What the options of the commands of stage two mean.
 
@@ -123,12 +135,23 @@ def experiment_of(
         console=Console(),
         start_from=start_from,
         run=run,
+        encoder=encoder,
     )
 
 
 def _accepted_identity(allow_unknown: bool) -> list[str]:
     """As an option of the run: its folder then tells that this was accepted."""
     return ["allow_unknown_identity=true"] if allow_unknown else []
+
+
+def _encoder_files(
+    weights: Path | None, model_config: Path | None, tag: str | None, tokenizer: Path | None
+) -> "EncoderFiles":
+    from pipelines.encoders import EncoderFiles
+
+    return EncoderFiles(
+        weights=weights, model_config=model_config, pretrained_tag=tag, tokenizer=tokenizer
+    )
 
 
 def _train(experiment: "Experiment", *, dry_run: bool) -> None:
@@ -153,6 +176,10 @@ def train(
     allow_unknown_identity: AllowUnknownIdentity = False,
     skip_missing: SkipMissing = False,
     min_coverage: MinCoverage = None,
+    weights: Weights = None,
+    model_config: ModelConfig = None,
+    tag: Tag = None,
+    tokenizer: Tokenizer = None,
     dry_run: DryRun = False,
 ) -> None:
     """Stage two: train VideoDistill and its rivals from the feature store.
@@ -166,7 +193,15 @@ def train(
         *_accepted_gaps(skip_missing, min_coverage),
     ]
     experiment = experiment_of(
-        dataset, seed, home, store, preset, changes, data_root, start_from=start_from
+        dataset,
+        seed,
+        home,
+        store,
+        preset,
+        changes,
+        data_root,
+        start_from=start_from,
+        encoder=_encoder_files(weights, model_config, tag, tokenizer),
     )
     _train(experiment, dry_run=dry_run)
 
@@ -183,11 +218,15 @@ def pretrain(
     allow_unknown_identity: AllowUnknownIdentity = False,
     skip_missing: SkipMissing = False,
     min_coverage: MinCoverage = None,
+    weights: Weights = None,
+    model_config: ModelConfig = None,
+    tag: Tag = None,
+    tokenizer: Tokenizer = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Stage two on captions: video-text matching and the contrastive constraint (Eq. 7, 8 and 10).
+    """Stage two on captions: matching, hidden words, and the contrastive constraint (Eq. 7-10).
 
-    The same as `train`, with the preset that pretrains on the data set. Go on from its run with
+    The text tower that hidden words need is in the encoder's weights. The same as `train`, with the preset that pretrains on the data set. Go on from its run with
     `train --start-from`, or ask it as it is with `evaluate --run`.
     """
     from pipelines.datasets.registry import find
@@ -205,6 +244,10 @@ def pretrain(
         allow_unknown_identity,
         skip_missing,
         min_coverage,
+        weights,
+        model_config,
+        tag,
+        tokenizer,
         dry_run,
     )
 
@@ -229,6 +272,10 @@ def evaluate(
     data_root: DataRoot = None,
     skip_missing: SkipMissing = False,
     min_coverage: MinCoverage = None,
+    weights: Weights = None,
+    model_config: ModelConfig = None,
+    tag: Tag = None,
+    tokenizer: Tokenizer = None,
 ) -> None:
     """Ask every trained run the test questions, or to find the test clips by their captions.
 
@@ -239,7 +286,16 @@ def evaluate(
 
     changes = [*(overrides or []), *_accepted_gaps(skip_missing, min_coverage)]
     experiment = experiment_of(
-        dataset, seed, home, store, preset, changes, data_root, start_from=start_from, run=run
+        dataset,
+        seed,
+        home,
+        store,
+        preset,
+        changes,
+        data_root,
+        start_from=start_from,
+        run=run,
+        encoder=_encoder_files(weights, model_config, tag, tokenizer),
     )
     summary = evaluation.evaluate(experiment, shortlist=shortlist)
     experiment.console.print(summary_table(summary))

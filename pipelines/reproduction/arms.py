@@ -15,6 +15,7 @@ from pipelines.reproduction.claims import Arm
 from pipelines.reproduction.figures import Figures, measure, read_figures
 from pipelines.sentences import load_sentences
 from pipelines.task_questions import task_questions
+from pipelines.text_tower import tower_loader
 from pipelines.training import is_complete, train_all
 from train.config import TrainConfig
 
@@ -146,7 +147,15 @@ def _train_and_measure(run: ArmRun) -> float:
     questions = task_questions(experiment.workspace.dataset, annotations, config.task)
     sentences = load_sentences(experiment.beside, annotations)
     if not is_complete(run.path, config):
-        train_all({run.name: config}, store, questions, sentences, run.folder, experiment.console)
+        train_all(
+            {run.name: config},
+            store,
+            questions,
+            sentences,
+            run.folder,
+            experiment.console,
+            load_tower=tower_loader(sentences, experiment.encoder),
+        )
     measure(run.path, config.task, store, annotations, questions, sentences)
     return time.monotonic() - started
 

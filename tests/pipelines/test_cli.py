@@ -33,14 +33,17 @@ SURFACE = {
     "train": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from",
         "--allow-unknown-identity", "--skip-missing", "--min-coverage", "--dry-run",
+        "--weights", "--model-config", "--tag", "--tokenizer",
     },
     "pretrain": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from",
         "--allow-unknown-identity", "--skip-missing", "--min-coverage", "--dry-run",
+        "--weights", "--model-config", "--tag", "--tokenizer",
     },
     "evaluate": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from", "--run",
         "--shortlist", "--skip-missing", "--min-coverage",
+        "--weights", "--model-config", "--tag", "--tokenizer",
     },
     "report": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from", "--run",
@@ -278,36 +281,6 @@ def test_questions_that_the_store_lacks(home):
     if not list((home / "stores").glob("custom/*/zarr.json")):
         run("extract", "custom", *ENCODER, home=home, code=1)
     table = home / "data" / "custom" / "questions.jsonl"
-    (first, *_) = [json.loads(line) for line in table.read_text().splitlines()]
-    asked = [
-        first | {"question_id": "gap", "clip_id": "broken", "split": "train"},
-        first | {"question_id": "strange", "answer": "never in training", "split": "test"},
-    ]
-    table.write_text("\n".join([*table.read_text().splitlines(), *map(json.dumps, asked)]))
-    preset = home / "gaps.toml"
-    shared = TINY_PRESET.partition("[runs.uniform]")[0]
-    preset.write_text('inherits = "data set"\n' + shared)
-    chosen = ("custom", "--preset", str(preset))
-
-    refused = run("train", *chosen, home=home, code=1)
-    assert "133 of 134 questions" in " ".join(refused.split())
-    assert "--skip-missing" in refused
-    accepted = run("train", *chosen, "--min-coverage", "0.9", home=home)
-    assert "train: train: " in accepted
-    printed = run("evaluate", *chosen, "--min-coverage", "0.9", home=home)
-    assert "1 of" in printed
-    summary = json.loads((home / "runs" / "custom" / "gaps" / "summary.json").read_text())
-    assert summary["coverage"]["train"]["share"] < 1
-    assert summary["coverage"]["test"]["share"] == 1
-    assert summary["unknown_answers"]["videodistill"] > 0
-
-
-@pytest.mark.slow
-def test_questions_that_the_store_lacks(home):
-    """A question about the broken video, and an answer that training never saw."""
-    if not list((home / "stores").glob("custom/*/zarr.json")):
-        run("extract", "custom", *ENCODER, home=home, code=1)
-    table = home / "data" / "custom" / "questions.jsonl"
     lines = table.read_text().splitlines()
     first = json.loads(lines[0])
     asked = [
@@ -326,11 +299,18 @@ def test_questions_that_the_store_lacks(home):
     run("train", *chosen, "--min-coverage", "0.9", home=home)
     printed = " ".join(run("evaluate", *chosen, "--min-coverage", "0.9", home=home).split())
     assert "train: 1 of 133 questions are left out" in printed
-    assert "2.2% of the test answers are none of the classes of videodistill" in printed
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    known = {
+        row["answer"] for row in rows if row["split"] == "train" and row["clip_id"] != "broken"
+    }
+    test = [row["answer"] for row in rows if row["split"] == "test"]
+    unknown = sum(answer not in known for answer in test) / len(test)
+    assert f"{unknown:.1%} of the test answers are none of the classes of videodistill" in printed
     summary = json.loads((home / "runs" / "custom" / "gaps" / "summary.json").read_text())
     assert summary["coverage"]["train"]["share"] == pytest.approx(132 / 133)
     assert summary["coverage"]["test"]["share"] == 1
-    assert summary["unknown_answers"] == {"videodistill": pytest.approx(1 / 45, abs=1e-4)}
+    assert summary["unknown_answers"] == {"videodistill": pytest.approx(unknown, abs=1e-4)}
+    assert unknown >= 1 / 45
 
 
 @pytest.mark.parametrize(
