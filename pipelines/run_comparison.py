@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from cache_schema import Question
 from cache_schema.errors import InputError, SchemaError
 from cache_schema.tables.question_table import QuestionTable, tabled
-from pipelines.experiment import PREDICTIONS
 from pipelines.prepared import load
-from pipelines.run_record import RunRecord, read_run
+from pipelines.run_record import RunRecord, answers_of, read_run
+from pipelines.scores.answered import reported_split
 from pipelines.scores.official import OfficialScore, score_of
 from pipelines.scores.paired_difference import PairedDifference, Right, paired_difference
 from pipelines.scores.score_rows import ALL, members
@@ -203,7 +203,8 @@ def compare_folders(folders: Sequence[Path], home: Path, data_root: Path | None)
     """
     above = os.path.commonpath([folder.resolve().parent for folder in folders])
     runs = [read_run(folder, name=os.path.relpath(folder.resolve(), above)) for folder in folders]
-    judged = [read_judged(run.folder / PREDICTIONS) if run.test_questions else None for run in runs]
+    answers = [answers_of(run.folder) for run in runs]
+    judged = [None if path is None else read_judged(path) for path in answers]
     try:
         questions, official = _break_down(folders, home, data_root)
     except (InputError, SchemaError) as error:
@@ -215,7 +216,7 @@ def compare_folders(folders: Sequence[Path], home: Path, data_root: Path | None)
 def _break_down(
     folders: Sequence[Path], home: Path, data_root: Path | None
 ) -> tuple[QuestionTable, OfficialScore]:
-    """The test questions that all runs were asked, and how their owners group them."""
+    """The questions that all runs were asked, and how their owners group them."""
     placed = [dataset_of(folder) for folder in folders]
     dataset, seed, _ = placed[0]
     for folder, (other, other_seed, _) in zip(folders, placed, strict=True):
@@ -223,4 +224,5 @@ def _break_down(
         if other.name != dataset.name or (dataset.rendered and other_seed != seed):
             raise InputError(f"{folders[0]} and {folder} were not asked the same questions")
     space = Workspace(home=home, dataset=dataset, seed=seed, data_root=data_root)
-    return tabled(load(dataset, space.data).questions).in_split("test"), score_of(dataset)
+    questions = tabled(load(dataset, space.data).questions)
+    return questions.in_split(reported_split(questions)), score_of(dataset)

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 import pyarrow.compute as pc
 
 from cache_schema.errors import InputError, VideoDistillError
-from pipelines.experiment import PREDICTIONS
+from cache_schema.tables.question_table import Split
+from pipelines.experiment import predictions_file
 from train.checkpoint import Checkpoint, peek_checkpoint
 from train.curves import read_curves
 from train.loop import BEST, DIVERGED, INITIAL
@@ -18,6 +19,7 @@ from train.run_state import LAST, PREVIOUS
 
 State = Literal["complete", "interrupted", "diverged", "damaged"]
 CONFIG: Final = "config.json"
+_REPORTED: Final[tuple[Split, ...]] = ("test", "val")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class RunRecord:
     best_accuracy: float | None = None
     """Best validation accuracy; None before the first validation."""
     test_accuracy: float | None = None
-    """Share of right test answers; None where it was not evaluated since it was trained."""
+    """Share of right answers on the reported split; None where it was not evaluated since its training."""
     test_questions: int = 0
     store: str | None = None
     """Name of the identity of the features that it was trained on."""
@@ -82,7 +84,8 @@ def read_run(folder: Path, *, name: str | None = None) -> RunRecord:
         config = json.loads(path.read_text(encoding="utf-8"))
         left = _left(folder)
         curves = list(_train_lines(folder, None if left is None else left.progress.step))
-        accuracy, questions = _tested(folder)
+        answers = answers_of(folder)
+        judged = None if answers is None else read_judged(answers)
     except (VideoDistillError, ValueError, KeyError, TypeError) as error:
         return RunRecord(
             name=name, folder=folder, state="damaged", config={}, problem=str(error) or repr(error)
@@ -104,8 +107,8 @@ def read_run(folder: Path, *, name: str | None = None) -> RunRecord:
         steps=left.config.steps,
         seed=left.config.seed,
         best_accuracy=progress.best_accuracy if progress.best_step else None,
-        test_accuracy=accuracy,
-        test_questions=questions,
+        test_accuracy=None if judged is None else pc.mean(judged.column("correct")).as_py(),
+        test_questions=0 if judged is None else len(judged),
         store=left.identity.name,
         store_version=left.store_version,
         seconds=sum(line["step_s"] for line in curves),
@@ -146,10 +149,15 @@ def _train_lines(folder: Path, step: int | None) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def _tested(folder: Path) -> tuple[float | None, int]:
-    """Test accuracy and questions, if the predictions are of the best checkpoint that is there."""
-    path, best = folder / PREDICTIONS, folder / BEST
-    if not path.is_file() or (best.is_file() and path.stat().st_mtime < best.stat().st_mtime):
-        return None, 0
-    judged = read_judged(path)
-    return pc.mean(judged.column("correct")).as_py(), len(judged)
+def answers_of(folder: Path) -> Path | None:
+    """The predictions of a run's best checkpoint: on `test`, or on `val` where that is reported.
+
+    None where there are none, or older ones than the checkpoint.
+    """
+    best = folder / BEST
+    for split in _REPORTED:
+        path = folder / predictions_file(split)
+        if path.is_file():
+            stale = best.is_file() and path.stat().st_mtime < best.stat().st_mtime
+            return None if stale else path
+    return None

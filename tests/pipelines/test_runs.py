@@ -232,3 +232,9 @@ def test_the_comparison_on_the_terminal(runs, tmp_path):
 def test_one_run_is_no_comparison(runs, tmp_path):
     with pytest.raises(InputError, match="two runs"):
         compare_folders([runs / "main"], tmp_path, None)
+
+
+def test_where_the_test_answers_are_secret_validation_counts(runs):
+    folder = runs / "main"
+    (folder / "predictions_test.parquet").rename(folder / "predictions_val.parquet")
+    assert read_run(folder).test_accuracy == 0.75
