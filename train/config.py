@@ -343,6 +343,7 @@ class TrainConfig(_Strict):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in (
             "seed",
+            "text_lr_scale",
             "weight_decay",
             "warmup_steps",
             "ram_limit_mib",
