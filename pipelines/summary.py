@@ -147,11 +147,11 @@ def summary_table(summary: Summary) -> Table:
 def _retrieved(summary: Summary) -> Table:
     found = summary["retrieval"]
     title = (
-        f"Retrieval on {summary['dataset']}, seed {summary['seed']}: {found['queries']:,} captions, "
-        f"{found['clips']:,} clips"
+        f"{summary['split'].capitalize()} retrieval on {summary['dataset']}, seed {summary['seed']}"
     )
     table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("")
+    gallery = f"{found['queries']:,} captions, {found['clips']:,} clips"
+    table.add_column(gallery, no_wrap=True, min_width=len(title))
     for run in found["runs"]:
         table.add_column(_HEADERS.get(run, run.replace("_", "\n")), justify="right", no_wrap=True)
     for depth in ("R@1", "R@5", "R@10"):
