@@ -15,12 +15,17 @@ AttentionKernel = Literal["auto", "sdpa", "explicit"]
 """`auto` is `explicit` on CPU and `sdpa` elsewhere; measured in docs/adr/0005-attention-on-cpu.md."""
 
 
+_SHORT = 64  # keys; below it `_weights` takes the softmax along the other axis
+
+
 def attend(
     q_LE: Tensor,
     k_SE: Tensor,
     v_SE: Tensor,
     keep_LS: Tensor | None,
     kernel: AttentionKernel = "auto",
+    *,
+    scale: float | None = None,
 ) -> Tensor:
     r"""Scaled dot-product attention, $\mathrm{softmax}(q k^\top / \sqrt{E})\, v$, over kept keys.
 
@@ -31,22 +36,39 @@ def attend(
         keep_LS: bool, broadcastable to [..., L, S]; False keys get exactly no weight. A query
             without any kept key returns zeros. None keeps every key.
         kernel: which implementation runs; they agree up to rounding.
+        scale: of the products, in place of $1 / \sqrt{E}$.
 
     Returns:
         [..., L, E].
     """
+    scale = q_LE.shape[-1] ** -0.5 if scale is None else scale
     if kernel == "sdpa" or (kernel == "auto" and q_LE.device.type != "cpu"):
-        out: Tensor = F.scaled_dot_product_attention(q_LE, k_SE, v_SE, attn_mask=keep_LS)
+        out: Tensor = F.scaled_dot_product_attention(
+            q_LE, k_SE, v_SE, attn_mask=keep_LS, scale=scale
+        )
         # SDPA leaves a row without kept keys undefined (NaN or a mean, by backend).
         return out if keep_LS is None else out.masked_fill(~keep_LS.any(-1, keepdim=True), 0.0)
-    score_LS: Tensor = (q_LE * q_LE.shape[-1] ** -0.5) @ k_SE.transpose(-1, -2)
-    if keep_LS is not None:
-        score_LS = score_LS.masked_fill(~keep_LS, torch.finfo(score_LS.dtype).min)
-    weight_LS = score_LS.softmax(-1)
-    if keep_LS is not None:
-        weight_LS = weight_LS.masked_fill(~keep_LS, 0.0)
-    mixed_LE: Tensor = weight_LS @ v_SE
+    mixed_LE: Tensor = _weights(q_LE * scale, k_SE, keep_LS).to(v_SE.dtype) @ v_SE
     return mixed_LE
+
+
+def _weights(q_LE: Tensor, k_SE: Tensor, keep_LS: Tensor | None) -> Tensor:
+    """Softmax over the kept keys, [..., L, S]."""
+    if k_SE.shape[-2] >= _SHORT:
+        return _masked_softmax(q_LE @ k_SE.mT, keep_LS, -1)
+    # The CPU takes a softmax along a short last axis value by value, but along the axis before it
+    # many queries at a time, and in float32 faster than in bfloat16: docs/adr/0005.
+    score_SL = k_SE @ q_LE.mT
+    wide = torch.promote_types(score_SL.dtype, torch.float32)
+    return _masked_softmax(score_SL.to(wide), None if keep_LS is None else keep_LS.mT, -2).mT
+
+
+def _masked_softmax(score: Tensor, keep: Tensor | None, keys: int) -> Tensor:
+    """Softmax along the axis `keys`, with exactly no weight where `keep` is False."""
+    if keep is None:
+        return score.softmax(keys)
+    score = score.masked_fill(~keep, torch.finfo(score.dtype).min)
+    return score.softmax(keys).masked_fill(~keep, 0.0)
 
 
 class MultiHeadAttention(nn.Module):
@@ -64,9 +86,9 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x_QMD: Tensor, keep_QM: Tensor | None) -> Tensor:
         """Let every row attend to the rows of its own question that `keep_QM` keeps."""
-        q, k, v = rearrange(
-            self.qkv(x_QMD), "q m (three h e) -> three q h m e", three=3, h=self.heads
-        )
+        # Taken apart as it lies in memory: the backward writes the three gradients into one place.
+        qkv = self.qkv(x_QMD).unflatten(-1, (3, self.heads, -1))
+        q, k, v = (rearrange(part, "q m h e -> q h m e") for part in qkv.unbind(2))
         keep = None if keep_QM is None else rearrange(keep_QM, "q s -> q 1 1 s")
         out_QMD: Tensor = self.proj(
             rearrange(attend(q, k, v, keep, self.kernel), "q h m e -> q m (h e)")

@@ -8,7 +8,7 @@ F = frames, P = patches, D = model width, h = heads, e = D / h.
 from typing import Literal
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from train.model.attention import AttentionKernel, attend
@@ -34,35 +34,63 @@ class GroupedAttention(nn.Module):
 
     def forward(self, x_QSD: Tensor, frames: int, *, cls_only: bool = False) -> Tensor:
         """Map [Q, 1 + F * P, D] to the same shape, or to [Q, 1, D] with `cls_only`."""
-        qkv = rearrange(self.qkv(x_QSD), "q s (three h e) -> three q h s e", three=3, h=self.heads)
-        query, key, value = qkv.unbind(0)
-        out = attend(query[:, :, :1], key, value, None, self.kernel)
-        if not cls_only:
-            patch_key = _with_cls(key, self._group(key[:, :, 1:], frames))
-            patch_value = _with_cls(value, self._group(value[:, :, 1:], frames))
-            patch_query = self._group(query[:, :, 1:], frames)
-            grouped = attend(patch_query, patch_key, patch_value, None, self.kernel)
-            out = torch.cat([out, self._ungroup(grouped)], dim=2)
-        out_QSD: Tensor = self.proj(rearrange(out, "q h s e -> q s (h e)"))
+        read = self._cls_row(x_QSD) if cls_only else self._all_rows(x_QSD, frames)
+        out_QSD: Tensor = self.proj(read)
         return out_QSD
 
-    def _group(self, x: Tensor, frames: int) -> Tensor:
-        """Split the patch axis into [groups, members]."""
-        if self.axis == "time":
-            return rearrange(x, "q h (f p) e -> q h p f e", f=frames)
-        return rearrange(x, "q h (f p) e -> q h f p e", f=frames)
+    def _all_rows(self, x_QSD: Tensor, frames: int) -> Tensor:
+        """What every token reads from those that it sees, [Q, 1 + F * P, D]."""
+        grouped = "p f" if self.axis == "time" else "f p"
+        qkv = self.qkv(x_QSD).unflatten(-1, (3, self.heads, -1))
+        cls_qkv, patch_qkv = qkv.split([1, qkv.shape[1] - 1], dim=1)
+        cls_query, cls_key, cls_value = (
+            rearrange(part, "q 1 h e -> q h 1 1 e") for part in cls_qkv.unbind(2)
+        )
+        query, key, value = (
+            rearrange(part, f"q (f p) h e -> q h {grouped} e", f=frames)
+            for part in patch_qkv.unbind(2)
+        )
+        key, value = _with_cls(cls_key, key), _with_cls(cls_value, value)
+        patch_out = attend(query, key, value, None, self.kernel)
+        # The CLS stands in front of every group; where it reads all of them it counts once.
+        keep = torch.ones(key.shape[2:4], dtype=torch.bool, device=key.device)
+        keep[1:, 0] = False
+        cls_out = attend(
+            cls_query.flatten(2, 3),
+            key.flatten(2, 3),
+            value.flatten(2, 3),
+            rearrange(keep, "g m -> 1 (g m)"),
+            self.kernel,
+        )
+        cls_row = rearrange(cls_out, "q h 1 e -> q 1 (h e)")
+        patch_rows = rearrange(patch_out, f"q h {grouped} e -> q (f p) (h e)")
+        return torch.cat([cls_row, patch_rows], dim=1)
 
-    def _ungroup(self, x: Tensor) -> Tensor:
-        """Undo `_group`."""
-        if self.axis == "time":
-            return rearrange(x, "q h p f e -> q h (f p) e")
-        return rearrange(x, "q h f p e -> q h (f p) e")
+    def _cls_row(self, x_QSD: Tensor) -> Tensor:
+        r"""What the CLS reads from all tokens, [Q, 1, D], without a key or value of any of them.
+
+        With one query a head the projections change sides:
+        $q \cdot W_k x_s = (W_k^\top q) \cdot x_s$ and $\sum_s a_s W_v x_s = W_v \sum_s a_s x_s$. The
+        keys' bias is the same for every s, which a softmax ignores; that of the values passes
+        through, for the weights sum to 1.
+        """
+        w_q, w_k, w_v = rearrange(
+            self.qkv.weight, "(three h e) d -> three h e d", three=3, h=self.heads
+        )
+        b_q, _, b_v = rearrange(self.qkv.bias, "(three h e) -> three h 1 e", three=3, h=self.heads)
+        query_HQE = x_QSD[:, 0] @ w_q.mT + b_q
+        asked_QHD = rearrange(query_HQE @ w_k, "h q d -> q h d")
+        scale = query_HQE.shape[-1] ** -0.5
+        read_QHD = attend(asked_QHD, x_QSD, x_QSD, None, self.kernel, scale=scale)
+        value_HQE = rearrange(read_QHD, "q h d -> h q d") @ w_v.mT + b_v
+        row_Q1D: Tensor = rearrange(value_HQE, "h q e -> q 1 (h e)")
+        return row_Q1D
 
 
-def _with_cls(x: Tensor, grouped: Tensor) -> Tensor:
-    """Put token 0 of `x` in front of the members of every group."""
-    cls_token = repeat(x[:, :, 0], "q h e -> q h g 1 e", g=grouped.shape[2])
-    return torch.cat([cls_token, grouped], dim=3)
+def _with_cls(cls_QH11E: Tensor, grouped: Tensor) -> Tensor:
+    """Put the CLS in front of the members of every group."""
+    every_group = cls_QH11E.expand(-1, -1, grouped.shape[2], -1, -1)
+    return torch.cat([every_group, grouped], dim=3)
 
 
 class DividedBlock(nn.Module):

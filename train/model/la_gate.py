@@ -36,12 +36,15 @@ class LAGate(nn.Module):
 
     def importance(self, v_QMD: Tensor, t_QLD: Tensor) -> Tensor:
         """Eq. 2 before `repeat`: per-head similarity [Q, M, H] of visual rows and text."""
-        query = rearrange(self.w_q(v_QMD), "q m (h e) -> q m h e", h=self.heads)
+        query_QMD: Tensor = self.w_q(v_QMD)
         key = rearrange(self.w_k(t_QLD), "q l (h e) -> q l h e", h=self.heads)
         # sum_l cos(query, key_l) = (query . sum_l key_l / |key_l|) / |query|: one dot product a row.
-        direction_QHE = (key / _norm(key)).sum(1)
-        dot_QMH = (query * direction_QHE.unsqueeze(1)).sum(-1)
-        dist_QMH: Tensor = dot_QMH / _norm(query).squeeze(-1)
+        direction_QD = rearrange((key / _norm(key)).sum(1), "q h e -> q (h e)")
+        # Sums over the width of a head as products, several times faster than sums on a CPU.
+        of_head_DH = _head_membership(self.heads, query_QMD)
+        dot_QMH = query_QMD @ (direction_QD.unsqueeze(-1) * of_head_DH)
+        square_QMH = query_QMD.square() @ of_head_DH
+        dist_QMH: Tensor = dot_QMH * square_QMH.clamp_min(_SMALLEST_NORM**2).rsqrt()
         return dist_QMH
 
     def forward(self, v_QMD: Tensor, t: Tensor) -> Tensor:
@@ -58,3 +61,9 @@ def _norm(x: Tensor) -> Tensor:
     """Euclidean norm of the last axis, kept, never below `_SMALLEST_NORM`."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return norm.clamp_min(_SMALLEST_NORM)
+
+
+def _head_membership(heads: int, like_QMD: Tensor) -> Tensor:
+    """[D, H], 1 where a dimension belongs to a head."""
+    one_HH = torch.eye(heads, dtype=like_QMD.dtype, device=like_QMD.device)
+    return one_HH.repeat_interleave(like_QMD.shape[-1] // heads, dim=0)
