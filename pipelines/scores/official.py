@@ -136,7 +136,7 @@ OFFICIAL: Final[Mapping[str, OfficialScore]] = {
     ),
     "intentqa": OfficialScore(
         metric="accuracy: causal why (CW), causal how (CH), temporal (TP and TN), all",
-        source="JoseponLee/IntentQA",
+        source="JoseponLee/IntentQA@cee9eaa, eval_intentqa.py",
         sections=(
             TagSection(kind="type", title="type", order=("CW", "CH", "TN"), fold={"TP": "TN"}),
         ),

@@ -32,7 +32,9 @@ def read_given(path: Path) -> dict[str, Given]:
             - `.jsonl`: one object a line with `question_id` (or `qid`) and `prediction` or `answer`;
             - `.json`, an array of such objects (ActivityNet-QA's form);
             - `.json`, an object from question ids to such objects (NExT-QA's form) or to answers
-              (EgoSchema's form).
+              (EgoSchema's form);
+            - `.json`, an object from videos to objects from question numbers to answers (the form of
+              NExT-QA's open-ended results); the id is then `<video>_<number>`.
 
     Raises:
         InputError: there is no such file, it is of no such form, or a question is there twice.
@@ -46,7 +48,7 @@ def read_given(path: Path) -> dict[str, Given]:
         case ".jsonl":
             entries = _checked(path, _lines(path))
         case ".json":
-            entries = _checked(path, _document(path))
+            entries = _checked(path, _by_question(_document(path)))
         case other:
             raise InputError(
                 f"{path} ends in {other!r}; predictions are .parquet (ours), .jsonl or .json."
@@ -102,6 +104,17 @@ def _document(path: Path) -> Iterator[json_stream.Entry]:
         file.seek(0)
         read = json_stream.read_array if begins == "[" else json_stream.read_object
         yield from read(path, file)
+
+
+def _by_question(entries: Iterable[json_stream.Entry]) -> Iterator[json_stream.Entry]:
+    """An entry per question, where a file has one per video."""
+    for entry in entries:
+        asked = entry.value
+        if entry.key is None or not isinstance(asked, dict) or {*_ANSWER_KEYS} & asked.keys():
+            yield entry
+            continue
+        for number, given in asked.items():
+            yield json_stream.Entry(entry.line, f"{entry.key}_{number}", given)
 
 
 def _checked(path: Path, entries: Iterable[json_stream.Entry]) -> Iterator[_Entry]:

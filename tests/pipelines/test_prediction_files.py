@@ -19,6 +19,7 @@ FORMS = {
         '{\n "a": {\n "prediction": "x",\n "answer": 0 },\n "7": {"prediction": 2, "answer": 2}}',
     ),
     "object of answers, as EgoSchema's": ("p.json", '{"a": "x", "7": 2}'),
+    "object by video, as NExT-OE's": ("p.json", '{"v": {"0": "", "11": "x"}, "a": {"1": 2}}'),
     "a byte order mark and CRLF": (
         "p.jsonl",
         '\ufeff{"question_id": "a", "prediction": " x "}\r\n{"question_id": "7", "answer": 2}\r\n',
@@ -30,7 +31,8 @@ FORMS = {
 def test_forms(tmp_path, name, text):
     path = tmp_path / name
     path.write_bytes(text.encode())
-    assert read_given(path) == {"a": "x", "7": 2}
+    by_video = {"v_0": "", "v_11": "x", "a_1": 2}
+    assert read_given(path) == (by_video if '"v"' in text else {"a": "x", "7": 2})
 
 
 def test_our_own_table(tmp_path):
