@@ -62,6 +62,7 @@ def test_weights_that_are_nowhere_are_asked_for(sentences):
 
 
 def test_nothing_is_read_before_it_is_asked_for(sentences):
-    load = tower_loader(sentences, EncoderFiles(weights=Path("absent.safetensors")))
-    with pytest.raises(InputError, match="absent.safetensors cannot be read"):
+    absent = EncoderFiles(weights=Path("absent.safetensors"), model_config=CONFIG_PATH)
+    load = tower_loader(sentences, absent)
+    with pytest.raises(InputError, match=r"absent\.safetensors cannot be read"):
         load()
