@@ -106,7 +106,7 @@ def test_without_levels_everything_is_core_and_nothing_is_not_a_number():
 
 
 def test_the_table_says_what_was_left_out_and_what_cannot_be_answered(summary):
-    summary |= {"dataset": "custom", "seed": 1}
+    summary |= {"dataset": "custom", "split": "test", "seed": 1}
     assert summary_table(summary).caption is None
     summary["coverage"] = {
         "train": {"questions": 9, "covered_questions": 9},
