@@ -76,11 +76,11 @@ def _choose(
     chosen, videos = list[tuple[Question, Prediction]](), set[str]()
     while any(waiting.values()) and len(chosen) < STRIPS:
         for queue in waiting.values():
-            fresh = next((pair for pair in queue if pair[0].clip_id not in videos), None)
+            fresh = next((pair for pair in queue if _looked_at(*pair) not in videos), None)
             queue[:] = queue[queue.index(fresh) + 1 :] if fresh else []
             if fresh and len(chosen) < STRIPS:
                 chosen.append(fresh)
-                videos.add(fresh[0].clip_id)
+                videos.add(_looked_at(*fresh))
     return chosen
 
 
