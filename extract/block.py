@@ -6,18 +6,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
 
-from cache_schema import Clip, ClipOutcome, Status, StoreBusy, StoreWriter
+from cache_schema import Clip, ClipOutcome, FeatureIdentity, Status, StoreBusy, StoreWriter
 from cache_schema.clip import escape_problem
 from extract.block_records import BlockReport, BlockSettings, ClipDone
 from extract.decode_pool import DecodedClip, DecodePool
 from extract.encoder import ClipEncoder, EncodedFrames, PendingFrames, load_encoder
+from extract.encoder_spec import identity_of
 from extract.frame_packing import Float16, FramePacker, PendingBatch, Uint8
 from extract.frame_request import FrameRequest
 
@@ -30,18 +31,27 @@ class BlockExtractor:
     While one block encodes, the decode processes work on the next, and a third may be written.
     """
 
-    def __init__(self, settings: BlockSettings) -> None:
+    def __init__(self, settings: BlockSettings, decoders: DecodePool | None = None) -> None:
+        """Starts to load the encoder; the first clips are decoded meanwhile.
+
+        Args:
+            settings: the job.
+            decoders: decode processes that run already, to be closed with the rest; None to start
+                them.
+        """
         self.settings = settings
-        # Started first: the processes load their libraries while the encoder loads here.
-        self._pool = DecodePool(settings.decoders, settings.limits)
+        self._pool = decoders or DecodePool(settings.decoders, settings.limits)
+        self._loader = ThreadPoolExecutor(1, "encoder")
+        self._loading = self._loader.submit(load_encoder, settings.spec)
         try:
-            self._encoder: ClipEncoder = load_encoder(settings.spec)
-            self._identity = self._encoder.identity(settings.frames)
+            self._preprocess = settings.spec.architecture.preprocess
+            self._identity = self._unreduced_identity()
             # The writer reduces what the encoder gives, and measures what that loses.
             kept = self._identity.reduced(pool=settings.pool, int8=settings.int8)
             self._writer = StoreWriter(settings.location, kept, job=settings.job)
         except BaseException:
             self._pool.close()
+            self._loader.shutdown()
             raise
         self._turns = threading.BoundedSemaphore(settings.encoders)
         self._on_cpu = settings.spec.device == "cpu"
@@ -49,6 +59,7 @@ class BlockExtractor:
     def close(self) -> None:
         """Ends the decode processes and the claims that were not committed."""
         self._pool.close()
+        self._loader.shutdown()
         self._writer.close()
 
     def extract(self, clips: Sequence[Clip], tell: Callable[[ClipDone], None]) -> BlockReport:
@@ -61,6 +72,7 @@ class BlockExtractor:
 
         Raises:
             DecodeProcessBroken: decode processes do not start.
+            InputError: the encoder does not load.
             OSError: the store cannot be written; the block is pending again.
         """
         if self._on_cpu:
@@ -104,7 +116,7 @@ class BlockExtractor:
             start_s=clip.start_s,
             end_s=clip.end_s,
             frames=settings.frames,
-            preprocess=self._encoder.preprocess,
+            preprocess=self._preprocess,
             limits=settings.limits,
             backend=settings.backend,
         )
@@ -122,6 +134,16 @@ class BlockExtractor:
         finally:
             for future in waiting:
                 future.cancel()
+
+    @property
+    def _encoder(self) -> ClipEncoder:
+        """The encoder, when it is loaded."""
+        return self._loading.result()
+
+    def _unreduced_identity(self) -> FeatureIdentity:
+        if self.settings.spec.weights is None:
+            return self._encoder.identity(self.settings.frames)
+        return identity_of(self.settings.spec, self.settings.frames)
 
     def start(self, pixels: Uint8) -> PendingFrames:
         """Starts to encode a batch when it is this block's turn."""

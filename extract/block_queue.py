@@ -14,6 +14,8 @@ import numpy as np
 from cache_schema import Clip, ClipOutcome, InputError, Status, StoreWriter
 from cache_schema.storage.storage import absolute_location
 from extract.block_records import BlockReport, BlockSettings, ClipDone
+from extract.core_count import cores_here
+from extract.decode_pool import DecodePool
 from extract.encoder_spec import EncoderSpec
 from extract.job_options import JobOptions
 from extract.plan import ExtractionPlan
@@ -21,14 +23,20 @@ from extract.progress import ProgressDisplay
 from extract.runner import BlockRunner, WorkerChoice, WorkerLost, runner_for
 from extract.stop_request import StopRequest
 
+SMALL_JOB_CLIPS: Final = 32
+"""Clips up to which no worker is started beside this process: two blocks of the usual size."""
+
 _CORES_PER_WORKER: Final = 8
-_SMALL_JOB_BLOCKS: Final = 2
 _BATCH_FRAMES_CPU: Final = 64
 _BATCH_FRAMES_GPU: Final = 256
 
 
 class BlockQueue:
-    """The blocks of one job, from the first to the last."""
+    """The blocks of one job, from the first to the last.
+
+    Args:
+        decoders: decode processes that have been started ahead, for work in this process.
+    """
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class BlockQueue:
         options: JobOptions,
         display: ProgressDisplay,
         stop: StopRequest,
+        decoders: DecodePool | None = None,
     ) -> None:
         self._clips = {clip.clip_id: clip for clip in clips}
         self._location = absolute_location(location)
@@ -50,6 +59,7 @@ class BlockQueue:
         self._name = f"extract-{secrets.token_hex(4)}"
         self._writer = StoreWriter(location, plan.identity, job=self._name)
         self._stop = stop
+        self._decoders = decoders
         self._reports: list[BlockReport] = []
         self._noted_limit: int | None = None
         self._tried_alone: set[tuple[Clip, ...]] = set()
@@ -69,6 +79,7 @@ class BlockQueue:
                         scheduler=self._options.scheduler,
                         slurm=self._options.slurm,
                     ),
+                    decoders=self._decoders,
                 ) as runner:
                     while pending and not self._stop.asked:
                         self._drive(runner, pending)
@@ -157,14 +168,14 @@ class BlockQueue:
             if asked < 0:
                 raise InputError(f"{asked} workers were asked for; 0 or more are possible")
             return asked
-        if pending <= _SMALL_JOB_BLOCKS * self._writer.block_slots:
+        if pending <= SMALL_JOB_CLIPS:
             return 0
         if self._spec.device == "cuda":
             # torch is loaded for this one number only where there may be several GPUs.
             import torch
 
             return max(torch.cuda.device_count(), 1)
-        return 1 if self._on_gpu else math.ceil(_cores() / _CORES_PER_WORKER)
+        return 1 if self._on_gpu else math.ceil(cores_here() / _CORES_PER_WORKER)
 
     def _settings(self, workers: int) -> BlockSettings:
         share = self._share(workers)
@@ -193,7 +204,7 @@ class BlockQueue:
             return 0
         if self._options.slurm is not None:
             return self._options.slurm.cores_per_process
-        return max(_cores() // max(workers, 1), 1)
+        return max(cores_here() // max(workers, 1), 1)
 
     @property
     def _on_gpu(self) -> bool:
@@ -224,10 +235,3 @@ def _absolute(spec: EncoderSpec) -> EncoderSpec:
         model_config=spec.model_config and spec.model_config.absolute(),
         tokenizer=spec.tokenizer and spec.tokenizer.absolute(),
     )
-
-
-def _cores() -> int:
-    """Cores that this process may use, not those of the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

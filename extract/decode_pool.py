@@ -81,6 +81,8 @@ class DecodePool:
         self._requests = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._running: set[_DecodeProcess] = set()
+        # A core is left to the process that loads an encoder meanwhile.
+        self._starts = threading.BoundedSemaphore(max(processes - 1, 1))
         self._threads = [
             threading.Thread(target=self._serve, name=f"decode-{number}", daemon=True)
             for number in range(processes)
@@ -147,13 +149,25 @@ class DecodePool:
         """Starts a process ahead of the first clip; a failure to start shows with that clip."""
         try:
             return self._start()
-        except DecodeProcessBroken:
+        except (DecodeProcessBroken, CancelledError):
             return None
 
     def _start(self) -> "_DecodeProcess":
-        process = _DecodeProcess(self._command, self._limits)
-        self._running.add(process)
-        return process
+        with self._starts:
+            process = _DecodeProcess(self._command, self._limits)
+            self._running.add(process)
+            # Looked at only now: close() kills the process, or is seen here.
+            if not self._stopping.is_set():
+                try:
+                    process.wait_until_ready()
+                except DecodeProcessBroken:
+                    self._end(process)
+                    if not self._stopping.is_set():
+                        raise
+                else:
+                    return process
+            self._end(process)
+            raise CancelledError
 
     def _end(self, process: "_DecodeProcess") -> None:
         self._running.discard(process)
@@ -202,10 +216,16 @@ class _DecodeProcess:
             env=_environment(),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
+
+    def wait_until_ready(self) -> None:
+        """Waits until the process has loaded its libraries.
+
+        Raises:
+            DecodeProcessBroken: it has ended instead, or takes too long.
+        """
         try:
             self._receive(time.monotonic() + _START_SECONDS)
         except (ClipRefused, TimeoutError) as error:
-            self.end()
             message = (
                 f"a decode process did not start ({error}). Try it by hand: "
                 "python -m extract.decode_process 1000000000 < /dev/null"

@@ -2,14 +2,16 @@
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache_schema import Clip, FeatureIdentity, StoreAbsent, StoreWriter, create_store
 from cache_schema.storage.storage import is_url
-from extract.block_queue import BlockQueue
+from extract.block_queue import SMALL_JOB_CLIPS, BlockQueue
 from extract.block_records import BlockReport
+from extract.core_count import cores_here
+from extract.decode_pool import DecodePool
 from extract.encoder_spec import EncoderSpec, identity_of
 from extract.job_options import JobOptions
 from extract.plan import ExtractionPlan, plan_of
@@ -81,26 +83,27 @@ def run_extraction(
     options = options or JobOptions()
     begin = time.monotonic()
     display = OneAtATime(progress or Silent())
-    identity = _identity(spec, frames, options)
-    plan = plan_of(clips, location, identity, retry_failed=retry_failed)
-    display.start(plan)
     reports: list[BlockReport] = []
     stop = StopRequest()
-    if plan.pending:
-        plan.require_room()
-        if options.backend != "pyav":
-            # A library that is not here is said at once. Loaded only for those who ask for it.
-            from extract.decoder_choice import load_decoder
+    with _decoders_ahead(len(clips), workers, options) as decoders:
+        identity = _identity(spec, frames, options)
+        plan = plan_of(clips, location, identity, retry_failed=retry_failed)
+        display.start(plan)
+        if plan.pending:
+            plan.require_room()
+            if options.backend != "pyav":
+                # A library that is not here is said at once. Loaded only for those who ask for it.
+                from extract.decoder_choice import load_decoder
 
-            load_decoder(options.backend)
-        create_store(location, identity)
-        job = BlockQueue(
-            clips=clips, location=location, spec=spec, plan=plan, options=options,
-            display=display, stop=stop,
-        )  # fmt: skip
-        reports = job.run(workers)
-    else:
-        _fold_late_commits(location, identity)
+                load_decoder(options.backend)
+            create_store(location, identity)
+            job = BlockQueue(
+                clips=clips, location=location, spec=spec, plan=plan, options=options,
+                display=display, stop=stop, decoders=decoders,
+            )  # fmt: skip
+            reports = job.run(workers)
+        else:
+            _fold_late_commits(location, identity)
     tally = tally_of(
         plan,
         clip_ids=[clip.clip_id for clip in clips],
@@ -115,6 +118,22 @@ def run_extraction(
         display.note("stopped; run the same command to continue")
     display.end(tally)
     return tally
+
+
+@contextmanager
+def _decoders_ahead(
+    clips: int, workers: int | None, options: JobOptions
+) -> Iterator[DecodePool | None]:
+    """Lets decode processes load their libraries while this process reads what the encoder is.
+
+    Only where the work is to be done here, and there is some.
+    """
+    here = workers == 0 or (workers is None and clips <= SMALL_JOB_CLIPS)
+    if clips == 0 or not here or options.scheduler or options.slurm:
+        yield None
+        return
+    with DecodePool(options.decoders or cores_here(), options.limits) as decoders:
+        yield decoders
 
 
 def _fold_late_commits(location: str | os.PathLike[str], identity: FeatureIdentity) -> None:

@@ -5,15 +5,18 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from cache_schema import InputError
 from extract.encoder_spec import EncoderSpec
+from extract.lean_open_clip import lean_open_clip
 from extract.model_architecture import ModelArchitecture
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 _WEIGHT_SUFFIXES: Final = frozenset({".safetensors", ".pt", ".pth", ".bin"})
 # Of the contrastive loss alone; files hold them as scalars, as vectors, or not at all.
 _LOSS_SCALES: Final = frozenset({"logit_scale", "logit_bias"})
+_DRAWS: Final = frozenset({
+    torch.Tensor.normal_, torch.Tensor.uniform_,
+    nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_,
+})  # fmt: skip
 
 
 def load_model(spec: EncoderSpec, architecture: ModelArchitecture) -> "CLIP":
@@ -30,11 +37,11 @@ def load_model(spec: EncoderSpec, architecture: ModelArchitecture) -> "CLIP":
     Raises:
         InputError: weights that cannot be read safely or do not fit the architecture.
     """
-    import open_clip
-
+    open_clip = lean_open_clip()
+    filled = _WeightsLeftUndrawn() if spec.random_init_seed is None else nullcontext()
     if spec.random_init_seed is not None:
         torch.manual_seed(spec.random_init_seed)
-    with _configured(architecture) as name, _without_open_clip_messages():
+    with _configured(architecture) as name, _without_open_clip_messages(), filled:
         model = open_clip.create_model(name, load_weights=False)
     if spec.weights is not None:
         _load_weights(model, spec.weights, spec.model)
@@ -50,6 +57,22 @@ def digest_state(state: Mapping[str, torch.Tensor]) -> str:
         digest.update(name.encode())
         digest.update(state[name].detach().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+class _WeightsLeftUndrawn(TorchFunctionMode):
+    """Skips the random numbers that a new model starts with, where a file brings all its weights."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Returns the tensor as it is, instead of filling it."""
+        if func in _DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _load_weights(model: "CLIP", weights: Path, name: str) -> None:

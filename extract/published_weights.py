@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from cache_schema import InputError
+from extract.lean_open_clip import lean_open_clip
 from extract.model_architecture import ModelArchitecture
 
 OWN_WEIGHTS: Final = "own"
@@ -54,8 +55,7 @@ def with_published(
 
 def published_weights(model: str) -> dict[str, Mapping[str, object]]:
     """Returns what open_clip knows about the published weights of a model, by their tag."""
-    import open_clip
-
+    open_clip = lean_open_clip()
     tags = open_clip.list_pretrained_tags_by_model(model)
     return {tag: open_clip.get_pretrained_cfg(model, tag) for tag in tags}
 

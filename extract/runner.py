@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from cache_schema import Clip, VideoDistillError
 from extract.block_records import BlockReport, BlockSettings, ClipDone
+from extract.decode_pool import DecodePool
 from extract.slurm_options import SlurmOptions
 
 WAIT_SECONDS: Final = 0.5
@@ -52,11 +53,16 @@ class BlockRunner(Protocol):
 class LocalRunner:
     """Runs blocks on threads of this process: nothing to start, for small jobs and debugging."""
 
-    def __init__(self, settings: BlockSettings, tell: Callable[[ClipDone], None]) -> None:
+    def __init__(
+        self,
+        settings: BlockSettings,
+        tell: Callable[[ClipDone], None],
+        decoders: DecodePool | None = None,
+    ) -> None:
         # Loads torch and the encoder, which a job without pending clips never needs.
         from extract.block import BlockExtractor
 
-        self._extractor: BlockExtractor = BlockExtractor(settings)
+        self._extractor: BlockExtractor = BlockExtractor(settings, decoders)
         self._tell = tell
         self._threads = ThreadPoolExecutor(settings.encoders + 1, "block")
         self._futures: dict[Future[BlockReport], tuple[Clip, ...]] = {}
@@ -112,6 +118,7 @@ def runner_for(
     note: Callable[[str], None],
     *,
     workers: WorkerChoice,
+    decoders: DecodePool | None = None,
 ) -> Iterator[BlockRunner]:
     """Starts what is needed to run blocks, and ends it.
 
@@ -120,6 +127,7 @@ def runner_for(
         tell: called for every clip, from any thread.
         note: called with what a person should know.
         workers: which processes do the work.
+        decoders: decode processes that have been started ahead, for work in this process.
 
     Raises:
         InputError: no scheduler answers, or what SLURM needs is not here.
@@ -129,10 +137,12 @@ def runner_for(
         # Loaded only by jobs that are large enough to need it.
         from extract.dask_runner import dask_runner
 
+        if decoders is not None:
+            decoders.close()
         with dask_runner(settings, tell, note, workers=workers) as runner:
             yield runner
         return
-    local = LocalRunner(settings, tell)
+    local = LocalRunner(settings, tell, decoders)
     try:
         yield local
     finally:

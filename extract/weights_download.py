@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cache_schema import InputError
+from extract.lean_open_clip import lean_open_clip
 from extract.published_weights import published_weights
 
 
@@ -16,8 +17,6 @@ def fetched_weights(model: str, tag: str) -> Path:
     Raises:
         InputError: there are no such weights, or they cannot be fetched; says what to do.
     """
-    import open_clip
-
     known = published_weights(model)
     if tag not in known:
         listed = ", ".join(known) or "none"
@@ -26,7 +25,7 @@ def fetched_weights(model: str, tag: str) -> Path:
             f"open_clip knows: {listed}. `videodistill encoders info {model}` tells more."
         )
     try:
-        found = open_clip.download_pretrained(dict(known[tag]))
+        found = lean_open_clip().download_pretrained(dict(known[tag]))
     # The hub's client and urllib raise errors of these two kinds.
     except (OSError, RuntimeError) as error:
         raise InputError(

@@ -4,7 +4,6 @@
 # mypy: allow-untyped-calls
 
 import atexit
-import os
 import re
 import threading
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cache_schema import Clip
 from extract.block_records import BlockReport, BlockSettings, ClipDone
+from extract.core_count import cores_here
 from extract.encoder_spec import EncoderSpec
 from extract.worker_versions import Versions, require_same, versions_here
 
@@ -137,7 +137,7 @@ def settings_of_worker(settings: BlockSettings, name: object, threads: int) -> B
 
 
 def _cores_on_gpu(device: str) -> int:
-    return 0 if device == "cpu" else len(os.sched_getaffinity(0))
+    return 0 if device == "cpu" else cores_here()
 
 
 @lru_cache(maxsize=8)
