@@ -35,6 +35,7 @@ def open_store(
     check: bool = True,
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int | None = None,
+    direct: bool = False,
 ) -> "FeatureStore":
     """Opens a store for reading, at one version of its manifest.
 
@@ -46,6 +47,8 @@ def open_store(
         cache: for a store at a URL, a local folder for copies of the shards that are read, from
             which later reads take them as from a local store.
         cache_bytes: about how much the cache may hold; no limit by default.
+        direct: read a local store around the page cache. It pays where each pass reads far more than fits
+            into memory, and costs where the page cache would answer.
 
     Raises:
         StoreAbsent: nothing is at the path, or an empty folder.
@@ -53,11 +56,13 @@ def open_store(
         StoreOlder: the store has an earlier format.
         StoreNewer: the store has a later format, or features that a reader must know.
         CorruptStore: the store's metadata or manifest are damaged.
-        InputError: there is no such version; a cache was asked for a store that is local; the URL
-            is of another kind, or obstore is not installed.
+        InputError: there is no such version; a cache was asked for a store that is local, or direct
+            reads of one that is not; the URL is of another kind, or obstore is not installed.
         StoreUnreachable: the server does not answer, or refuses (StoreDenied).
     """
-    return FeatureStore(location, version, check=check, cache=cache, cache_bytes=cache_bytes)
+    return FeatureStore(
+        location, version, check=check, cache=cache, cache_bytes=cache_bytes, direct=direct
+    )
 
 
 class FeatureStore:
@@ -75,22 +80,28 @@ class FeatureStore:
         check: bool = True,
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int | None = None,
+        direct: bool = False,
     ) -> None:
         self._root = read_root(location)
+        if direct:
+            _require_local(self._root)
         self.cache = None if cache is None else _cache(self._root, Path(cache), cache_bytes)
         """Local copies of what was read; None without a cache."""
         self._manifest = read_manifest(self._root, version)
         self._check = check
+        self._direct = direct
         self._places: dict[str, tuple[int, int]] = {}
         layout = self._root.layout
-        source = ShardSource(storage=self._root.storage, check=check, cache=self.cache)
+        source = ShardSource(
+            storage=self._root.storage, check=check, cache=self.cache, direct=direct
+        )
         self._patch = PatchFiles(source, layout)
         self._cls = source.reader(layout.cls_shard)
 
     def __reduce__(self) -> tuple[object, ...]:
         cache = self.cache
         kept = (None, None) if cache is None else (str(cache.folder), cache.max_bytes)
-        return _reopen, (self.location, self.version, self._check, *kept)
+        return _reopen, (self.location, self.version, self._check, *kept, self._direct)
 
     def __len__(self) -> int:
         return self._manifest.version.ok
@@ -284,9 +295,24 @@ class FeatureStore:
 
 
 def _reopen(
-    location: str, version: int, check: bool, cache: str | None, cache_bytes: int | None
+    location: str,
+    version: int,
+    check: bool,
+    cache: str | None,
+    cache_bytes: int | None,
+    direct: bool,
 ) -> FeatureStore:
-    return FeatureStore(location, version, check=check, cache=cache, cache_bytes=cache_bytes)
+    return FeatureStore(
+        location, version, check=check, cache=cache, cache_bytes=cache_bytes, direct=direct
+    )
+
+
+def _require_local(root: StoreRoot) -> None:
+    if root.storage.local_file("") is None:
+        raise InputError(
+            f"The store {root.storage.location} is not local, so there is no page cache to read "
+            f"around. Open it without `direct`."
+        )
 
 
 def _cache(root: StoreRoot, folder: Path, max_bytes: int | None) -> ShardCache:

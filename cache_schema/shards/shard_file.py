@@ -1,5 +1,6 @@
 """Reading chunks of shard files straight into the caller's memory, at computed offsets."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Final, NamedTuple, NoReturn, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cache_schema.errors import CorruptStore
+from cache_schema.errors import CorruptStore, InputError
 from cache_schema.layout import CHECKSUM_BYTES, ShardShape
+from cache_schema.shards.direct_reads import read_directly
 from cache_schema.shards.shard import Bytes, checksums, decode_index, is_dense
 
 Address = tuple[int, int]
@@ -96,15 +98,18 @@ class ShardFiles:
         root: the folder.
         shape: arithmetic of the array's shards.
         check: whether to compare the crc32c of every chunk that is read.
+        direct: whether to read around the page cache, with a copy more but without filling it.
     """
 
     group = 1
 
-    def __init__(self, root: Path, shape: ShardShape, *, check: bool) -> None:
+    def __init__(self, root: Path, shape: ShardShape, *, check: bool, direct: bool = False) -> None:
         # Text, not a Path: joining paths would cost more than opening the file.
         self._root = os.fspath(root)
         self._shape = shape
         self._check = check
+        self._direct = direct
+        self._flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
         self._seen = SeenIndexes()
 
     def read_all(self, reads: Sequence[ShardRead]) -> None:
@@ -126,18 +131,20 @@ class ShardFiles:
 
         Raises:
             CorruptStore: the shard or a chunk is missing, short or fails its checksum.
+            InputError: the file system cannot read around the page cache.
         """
         file = f"{self._root}/{place}"
-        try:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            fail(file, clip_id, "is missing")
+        descriptor = self._open(file, clip_id)
         try:
             starts = self._starts(descriptor, address, chunks, file, clip_id)
             # Unchecked, all checksums may land on the same four bytes.
             stored = np.empty((len(chunks) if self._check else 1, CHECKSUM_BYTES), dtype=np.uint8)
             rows = list(out)
-            if not _read_runs(descriptor, starts, rows, stored, self._shape.stride):
+            if self._direct:
+                whole = _read_runs_directly(descriptor, starts, out, stored, self._shape.stride)
+            else:
+                whole = _read_runs(descriptor, starts, rows, stored, self._shape.stride)
+            if not whole:
                 fail(file, clip_id, "ends before its data do")
         finally:
             os.close(descriptor)
@@ -146,6 +153,19 @@ class ShardFiles:
             if wrong.any():
                 chunk = chunks[int(np.argmax(wrong))]
                 fail(file, clip_id, f"has a wrong crc32c in chunk {chunk}")
+
+    def _open(self, file: str, clip_id: str) -> int:
+        try:
+            return os.open(file, self._flags)
+        except FileNotFoundError:
+            fail(file, clip_id, "is missing")
+        except OSError as error:
+            if self._direct and error.errno == errno.EINVAL:
+                raise InputError(
+                    f"The file system of {self._root} cannot read around the page cache (O_DIRECT). "
+                    f"Open the store without `direct`."
+                ) from error
+            raise
 
     def _starts(
         self,
@@ -175,7 +195,10 @@ class ShardFiles:
         try:
             if start < 0:
                 raise ValueError(f"it has {size} bytes, fewer than its index alone")  # noqa: TRY301
-            index = os.pread(descriptor, self._shape.index_bytes, start)
+            if self._direct:
+                index = bytes(read_directly(descriptor, start, self._shape.index_bytes))
+            else:
+                index = os.pread(descriptor, self._shape.index_bytes, start)
             return decode_index(index, self._shape, size)
         except ValueError as error:
             fail(file, clip_id, f"is damaged: {error}")
@@ -213,6 +236,21 @@ def _read_runs(
         read = os.preadv(descriptor, some, starts[first])
         if read != (last - first) * stride and not _read_slowly(descriptor, some, starts[first]):
             return False
+    return True
+
+
+def _read_runs_directly(
+    descriptor: int, starts: Sequence[int], out: Bytes, stored: Bytes, stride: int
+) -> bool:
+    """Does as ``_read_runs`` with a file that is read around the page cache."""
+    for first, last in _runs(starts, stride):
+        span = read_directly(descriptor, starts[first], (last - first) * stride)
+        if len(span) != (last - first) * stride:
+            return False
+        chunks = np.frombuffer(span, np.uint8).reshape(-1, stride)
+        out[first:last] = chunks[:, : out.shape[1]]
+        if len(stored) == len(out):
+            stored[first:last] = chunks[:, out.shape[1] :]
     return True
 
 

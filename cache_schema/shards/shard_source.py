@@ -20,11 +20,14 @@ class ShardSource:
     """Whether to compare the crc32c of every chunk that is read."""
     cache: ShardCache | None = None
     """Where copies are kept; None for a store that is local, or read without a cache."""
+    direct: bool = False
+    """Whether files are read around the page cache."""
 
     def reader(self, shape: ShardShape) -> ShardReader:
         """Returns a reader of the shards of one array."""
         if not isinstance(self.storage, ObjectStorage):
-            return ShardFiles(Path(self.storage.location), shape, check=self.check)
+            folder = Path(self.storage.location)
+            return ShardFiles(folder, shape, check=self.check, direct=self.direct)
         remote = RemoteShards(self.storage, shape, check=self.check)
         if self.cache is None:
             return remote
