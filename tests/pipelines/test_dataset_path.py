@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cache_schema import open_questions, open_store
-from cache_schema.errors import InputError
 from pipelines.cli import app
 from pipelines.datasets.demo.encoder_files import CONFIG_PATH, WEIGHTS_PATH
 from pipelines.datasets.demo.generate import generate, video_path
@@ -177,33 +176,39 @@ def command(*words: object) -> str:
 
 
 @pytest.mark.slow
-def test_webvid_is_extracted_and_prepared_and_its_training_refused(
-    rendered: Path, tmp_path: Path
-) -> None:
+def test_webvid_from_its_files_to_a_ranking(rendered: Path, tmp_path: Path) -> None:
     root, home = tmp_path / "webvid", tmp_path / "home"
     home.mkdir()
-    rows = []
-    for number, path in enumerate(sorted((rendered / "videos").iterdir())[:2]):
+    (home / "tiny.toml").write_text(PRESET.partition("[runs.mean_frame]")[0])
+    lines = dict[str, list[str]](train=[], val=[])
+    for number, path in enumerate(sorted((rendered / "videos").iterdir())):
         folder = f"00000{number}_000050"
         (root / "videos" / folder).mkdir(parents=True)
         shutil.copyfile(path, root / "videos" / folder / f"00{number}.mp4")
-        rows.append(f'00{number},"Shapes, drifting",{number},{folder},PT00H00M10S,http://none\n')
+        line = (
+            f'00{number},"Shapes, drifting: {number}",{number},{folder},PT00H00M10S,http://none\n'
+        )
+        lines["train" if number < 2 else "val"].append(line)
     header = "videoid,name,page_idx,page_dir,duration,contentUrl\n"
-    (root / "results_2M_train.csv").write_text(header + "".join(rows))
+    for split, rows in lines.items():
+        (root / f"results_2M_{split}.csv").write_text(header + "".join(rows))
     printed = make("extract", "webvid", root, home, f"{ENCODER} --frames 4 --workers 0")
-    assert "2 extracted, 0 failed" in printed
-    refused = make("train", "webvid", root, home, "--preset demo", code=2)
-    assert "'webvid' has captions and no questions" in refused
-    assert "training on captions is not there yet" in refused
+    assert "4 extracted, 0 failed" in printed
+    assert "encoded 4 distinct sentences" in printed
 
-
-def test_a_data_set_with_choices_is_not_trained_as_if_it_had_none(tmp_path: Path) -> None:
-    row = {"qid": "mc0", "clip_name": "video1", "answer": 1, "options": list("abcde")}
-    (tmp_path / "msrvtt_mc_test.jsonl").write_text(json.dumps(row))
-    words = ["--data-root", str(tmp_path), "--preset", "demo", "--store", str(tmp_path)]
-    refused = CliRunner().invoke(app, ["train", "msrvtt-mc", *words])
-    assert isinstance(refused.exception, InputError)
-    assert "asks to choose one of several answers" in str(refused.exception)
+    # Hidden words are told from the text tower of the encoder that the store was made with.
+    preset = f"--preset {home / 'tiny.toml'} --set task=pretrain"
+    printed = make("pretrain", "webvid", root, home, preset)
+    assert "videodistill: best validation accuracy" in printed
+    curves = (home / "runs" / "webvid" / "videodistill" / "curves.jsonl").read_text()
+    losses = {key for line in curves.splitlines() for key in json.loads(line)}
+    assert {"loss_matching", "loss_contrastive", "loss_masked_words"} <= losses
+    printed = make("evaluate", "webvid", root, home, preset)
+    assert "4 pairs of a caption and a clip" in printed
+    assert "Val retrieval on webvid" in printed
+    found = json.loads((home / "runs" / "webvid" / "summary.json").read_text())["retrieval"]
+    assert (found["queries"], found["clips"]) == (2, 2)
+    assert found["runs"]["videodistill"]["R@5"] == 1
 
 
 def test_make_with_nothing_there_says_what_to_put_where(tmp_path: Path) -> None:
