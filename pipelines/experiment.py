@@ -14,9 +14,9 @@ from cache_schema.errors import InputError, StoreAbsent
 from cache_schema.tables.question_table import Split
 from pipelines.datasets.annotations import Annotations
 from pipelines.encoders import EncoderFiles
-from pipelines.local_copies import open_nearby
 from pipelines.prepared import load
 from pipelines.presets import Preset, changed, own_preset, preset_path, read_preset
+from pipelines.store_access import open_for_training
 from pipelines.workspace import Workspace
 from train.checkpoint import peek_checkpoint
 from train.config import Task, TrainConfig
@@ -152,7 +152,7 @@ class Experiment:
             StoreAbsent: Nothing was extracted yet.
         """
         try:
-            return open_nearby(self.store_path)
+            return open_for_training(self.store_path)
         except StoreAbsent as error:
             name = self.workspace.dataset.name
             raise StoreAbsent(f"{error} Run `make extract DATASET={name}` first.") from error

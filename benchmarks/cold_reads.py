@@ -1,0 +1,122 @@
+"""What reading around the page cache (O_DIRECT) costs, for clips that are not in it.
+
+    python -m benchmarks.cold_reads [--clips 200] [--rounds 3] [--threads 1,4,8] [--no-write]
+
+The same shard files are read through the page cache, after the kernel was told to drop them, and around
+it.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.clip_readers import ClipSize, write_store
+from benchmarks.store_read import RESULTS, hardware
+from cache_schema import FeatureStore, open_store
+
+Read = Callable[[int], object]
+
+
+def shard_files(store: Path, names: list[str]) -> list[Path]:
+    """The patch shards of clips, in their order."""
+    rows = open_store(store).rows(names, ["segment", "slot"]).to_pylist()
+    return [store / f"seg-{r['segment']:06d}" / "patch" / f"c.{r['slot']}.0.0.0" for r in rows]
+
+
+def reader(store: FeatureStore, names: list[str], out: np.ndarray) -> Read:
+    """Reads a clip into one of the buffers in `out`."""
+    return lambda clip: store.read_patches([names[clip]], out=out[clip % len(out)][None])
+
+
+def drop(files: list[Path]) -> None:
+    """Tells the kernel to forget the files' pages."""
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def measure(
+    readers: dict[str, Read], files: list[Path], threads: list[int], rounds: int
+) -> dict[tuple[str, int], list[tuple[float, float]]]:
+    """Returns wall and CPU seconds of reading all files, by reader and number of threads."""
+    found = defaultdict(list)
+    for _ in range(rounds):
+        for count in threads:
+            for name, read in readers.items():
+                drop(files)
+                begin, spent = time.perf_counter(), time.process_time()
+                with ThreadPoolExecutor(count) as pool:
+                    for _ in pool.map(read, range(len(files))):
+                        pass
+                taken = time.perf_counter() - begin, time.process_time() - spent
+                found[name, count].append(taken)
+    return found
+
+
+def main(size: ClipSize = ClipSize(dim=512)) -> int:  # noqa: B008 -- frozen
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=200, help="clips in the store")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, all of which count")
+    parser.add_argument("--threads", default="1,4,8", help="numbers of threads, by commas")
+    parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
+    parser.add_argument("--no-write", action="store_true", help="keep no result file")
+    options = parser.parse_args()
+    names = [f"clip-{number:04d}" for number in range(options.clips)]
+    threads = [int(count) for count in options.threads.split(",")]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        store = Path(folder, "store")
+        one = np.random.default_rng(0).standard_normal(size.shape, np.float32).astype(np.float16)
+        write_store(store, names, np.broadcast_to(one, (len(names), *size.shape)), size)
+        files = shard_files(store, names)
+        out = np.zeros((16, *size.shape), np.float16)
+        readers = {
+            f"{way}, {checks}": reader(open_store(store, direct=direct, check=check), names, out)
+            for check, checks in ((False, "no checksums"), (True, "crc32c"))
+            for direct, way in ((False, "page cache"), (True, "O_DIRECT"))
+        }
+        found = measure(readers, files, threads, options.rounds)
+    read = len(names) * size.bytes / 1e9
+    lines = [
+        "# Reading clips that are not in the page cache",
+        "",
+        f"- date: {datetime.now(UTC).date().isoformat()}",
+        f"- hardware: {hardware()}",
+        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
+        f"- versions: Python {platform.python_version()}, numpy {np.__version__}, Linux {platform.release()}",
+        (
+            f"- command: `python -m benchmarks.cold_reads --clips {options.clips} --rounds {options.rounds} "
+            f"--threads {options.threads}`"
+        ),
+        f"- {len(names)} clips of {list(size.shape)} float16, {size.bytes / 1e6:.2f} MB each",
+        "- a virtual disk, whose host may still hold what this machine has dropped; medians",
+        "",
+        "| way | threads | GB/s | CPU seconds a GB |",
+        "|---|--:|--:|--:|",
+    ]
+    for (name, count), taken in sorted(found.items(), key=lambda item: item[0][1]):
+        wall, cpu = (statistics.median(each) for each in zip(*taken, strict=True))
+        lines.append(f"| {name} | {count} | {read / wall:.2f} | {cpu / read:.2f} |")
+    lines.append("")
+    sys.stdout.write("\n".join(lines))
+    if not options.no_write:
+        cores = len(os.sched_getaffinity(0))
+        name = f"cold-reads_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
+        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
