@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.epoch_order import START, Position, epoch_batches, evaluation_batches, training_order
+from train.epoch_order import (
+    START,
+    Position,
+    dealt,
+    epoch_batches,
+    evaluation_batches,
+    training_order,
+)
 
 CLIPS = np.array([3, 0, 1, 0, 0, 2, 1, 0, 3, 0])
 
@@ -53,6 +60,24 @@ def test_any_position_continues_the_same_order():
         for (at, rows), (expected_at, expected) in zip(rest, whole[done + 1 :], strict=True):
             assert at == expected_at
             assert rows.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_batches_are_dealt_in_turn_and_any_number_goes_on(processes):
+    """Each process has every so-manieth batch; all agree on the place from which others may go on."""
+
+    def order(start=START):
+        return training_order(CLIPS, 1, 2, 2, start)
+
+    whole = [rows.tolist() for _, rows in islice(order(), 18)]
+    hands = [
+        list(islice(dealt(order(), rank, processes), 6 // processes)) for rank in range(processes)
+    ]
+    rounds = list(zip(*hands, strict=True))
+    assert [rows.tolist() for hand in rounds for _, rows in hand] == whole[:6]
+    assert all(len({position for position, _ in hand}) == 1 for hand in rounds)
+    goes_on = order(rounds[-1][0][0])
+    assert [rows.tolist() for _, rows in islice(goes_on, 12)] == whole[6:]
 
 
 def test_position_after_the_last_batch_starts_the_next_epoch():

@@ -148,8 +148,8 @@ def test_an_epoch_asks_every_question_once(trained, name):
 
 def test_parts_that_cannot_be_dealt_out_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"3 processes .* Add --set accumulate=3 .* = 6"):
-        train(tmp_path, {}, processes=Processes(rank=1, count=3))
-    assert not list(tmp_path.iterdir())
+        train(tmp_path / "run", {}, processes=Processes(rank=1, count=3))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
