@@ -1,0 +1,37 @@
+"""The benchmarks of loading still run, on little; no figure is looked at."""
+
+import sys
+
+import pytest
+
+from benchmarks import cold_reads, loader
+from benchmarks.batch_files import write_batch_files
+from benchmarks.clip_readers import ClipSize
+from cache_schema import InputError
+
+SMALL = ClipSize(frames=6, patches=3, dim=16)
+
+
+def test_ways_to_supply_batches_take_turns(tmp_path, monkeypatch):
+    # Without the DataLoaders, whose workers take seconds to start.
+    passes = {"DataLoader, .npy files": 3, "DataLoader, zarr-python": 2}
+    monkeypatch.setattr(
+        loader, "peers", lambda *_, **__: {name: iter([n] * 9) for name, n in passes.items()}
+    )
+    files = write_batch_files(tmp_path, 7, SMALL)
+    found = loader.measure(files, loader.Shape(clips=2, epochs=1), [1, 2], rounds=2)
+    assert {len(values) for values in found.speed.values()} == {2}
+    lines = loader.table(found)
+    assert sum(line.startswith("| loader") for line in lines) == 5
+    assert lines[2].startswith("| memmap copy |")
+    assert lines[-1].startswith("- loader, store, no checksums")
+
+
+def test_reads_around_the_page_cache_are_measured(monkeypatch, capsys, tmp_path):
+    command = ["cold_reads", "--clips", "3", "--rounds", "1", "--threads", "2", "--no-write"]
+    monkeypatch.setattr(sys, "argv", [*command, "--folder", str(tmp_path)])
+    try:
+        assert cold_reads.main(SMALL) == 0
+    except InputError as error:
+        pytest.skip(str(error))
+    assert "| O_DIRECT, crc32c | 2 |" in capsys.readouterr().out
