@@ -129,6 +129,9 @@ class ModelConfig(_Strict):
     """`independent` is Eq. 4-5 to the letter; `without_replacement` never picks a frame twice."""
     selection: Literal["hard", "soft"] = "hard"
     """`hard` is Eq. 5-6; `soft` reads the weighted sums of all frames (Table 4 (c))."""
+    gradient_frames: int = 0
+    """Frames besides the selected ones that Eq. 6 has a gradient for, drawn at random: an unbiased,
+    cheaper estimate (docs/model-speed.md). 0 computes the exact gradient, of all frames."""
     fusion: Fusion = "la_gate"
     """How text acts on vision in both modules; `v2t` and `t2v` are cross-attention (Table 4 (e))."""
     refinement: Literal["gated", "transformer"] = "gated"
@@ -168,6 +171,7 @@ class ModelConfig(_Strict):
             self.selection == "hard" or self.sampler == "learned",
             "hard but for sampler='learned'",
         )
+        self._require("gradient_frames", self.gradient_frames >= 0, "0 or more")
         self._require("sampler_gain", self.sampler_gain > 0, "above 0")
         self._require("head_dropout", 0 <= self.head_dropout < 1, "in [0, 1)")
 

@@ -24,6 +24,7 @@ from train.epoch_order import dealt, training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
 from train.features import FeatureReader, ResidentFeatures, feature_bytes, shown
+from train.freed_memory import keep_freed_memory
 from train.loop import BEST, Trainer
 from train.methods import build_model, reads_patches, sizes_of
 from train.objectives.by_task import build_objective
@@ -162,6 +163,7 @@ def _fit(
     processes: Processes,
 ) -> Trainer:
     """Build the run's parts, in a random state of its own, and train."""
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     model = build_model(
         config, sizes_of(store.identity), len(vocabulary), tower=tower, word_id_V=word_id_V

@@ -88,6 +88,7 @@ class VideoDistill(nn.Module):
         self.text = nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
         self.sampler = _build_sampler(config, sizes)
         self.soft = config.selection == "soft"
+        self.gradient_frames = config.gradient_frames
         self.refinement = _build_refinement(config, sizes)
         self.head = (
             MatchingHead(sizes.dim)
@@ -130,13 +131,27 @@ class VideoDistill(nn.Module):
         )
         return choice
 
-    def select(self, choice: FrameChoice, patch_CNPD: Tensor, clip_of_question_Q: Tensor) -> Tensor:
+    def select(
+        self,
+        choice: FrameChoice,
+        patch_CNPD: Tensor,
+        clip_of_question_Q: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Eq. 6, or the weighted sums of all frames that Table 4 (c) puts in its place."""
         if self.soft:
             weight_QKN = choice.y_soft
             patch_QNPD = patch_CNPD[clip_of_question_Q].to(weight_QKN.dtype)
             return einsum(weight_QKN, patch_QNPD, "q k n, q n p d -> q k p d")
-        return select_patches(choice.y_soft, choice.frame_index, patch_CNPD, clip_of_question_Q)
+        return select_patches(
+            choice.y_soft,
+            choice.frame_index,
+            patch_CNPD,
+            clip_of_question_Q,
+            gradient_frames=self.gradient_frames,
+            generator=generator,
+        )
 
     def answer(self, selected_QKPD: Tensor, t_cls_QD: Tensor, choice: FrameChoice) -> Answering:
         """Section 3.4 and the head: logits [Q, A] from the patches of the K selected frames."""
@@ -162,7 +177,7 @@ class VideoDistill(nn.Module):
         choice = self.choose_frames(
             cls_CND, t_cls_QD, clip_of_question_Q, tau=tau, generator=generator
         )
-        selected_QKPD = self.select(choice, patch_CNPD, clip_of_question_Q)
+        selected_QKPD = self.select(choice, patch_CNPD, clip_of_question_Q, generator=generator)
         return self.answer(selected_QKPD, t_cls_QD, choice)
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from train.model.selection import select_patches
+from train.model.selection import frame_weights, select_patches
 
 
 def straight_through_einsum(y_soft, index, patch, clip_of_question):
@@ -64,3 +65,137 @@ def test_nothing_is_kept_for_a_choice_without_gradient():
     assert not select_patches(
         y_soft, torch.zeros(1, 2, dtype=int), patch, torch.tensor([0])
     ).requires_grad
+
+
+@pytest.mark.parametrize("gradient_frames", [0, 2])
+def test_gradcheck_of_the_soft_weights(gradient_frames):
+    """Against the mask product, whose value moves with the soft weights as the gather's does not."""
+    torch.manual_seed(0)
+    patch = torch.randn(2, 5, 2, 3).double()
+    clip, index = torch.tensor([1, 0, 1]), torch.randint(0, 5, (3, 2))
+    y_soft = torch.rand(3, 2, 5).double().requires_grad_()
+    upstream = torch.randn(3, 2, 2, 3).double()
+    weight = torch.ones(2, 5).double()
+    if gradient_frames:
+        draw = {"clips": 2, "sampled": 2, "generator": torch.Generator().manual_seed(3)}
+        weight = frame_weights(y_soft.detach(), index, clip, **draw)
+
+    def moved(y):
+        return torch.einsum("qkn,qn,qnpd,qkpd->", y, weight[clip], patch[clip], upstream)
+
+    assert torch.autograd.gradcheck(moved, (y_soft,))
+    (expected,) = torch.autograd.grad(moved(y_soft), y_soft)
+    options = {"gradient_frames": gradient_frames, "generator": torch.Generator().manual_seed(3)}
+    (actual,) = torch.autograd.grad(
+        select_patches(y_soft, index, patch, clip, **options), y_soft, upstream
+    )
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_many_pieces_equal_the_exact_ones(dtype):
+    """Wide enough for the sums to be taken piece by piece, forward and backward."""
+    torch.manual_seed(0)
+    patch, clip = torch.randn(2, 30, 64, 512).half(), torch.tensor([0, 1, 0])
+    y_soft = torch.randn(3, 16, 30).to(dtype).softmax(-1).requires_grad_()
+    index, upstream = y_soft.argmax(-1), torch.randn(3, 16, 64, 512).to(dtype)
+    value = select_patches(y_soft, index, patch, clip)
+    assert torch.equal(value, patch[clip[:, None], index].to(dtype))
+    value.backward(upstream)
+    exact = torch.einsum("qkpd,qnpd->qkn", upstream.double(), patch[clip].double())
+    # bfloat16 keeps 8 bits of a sum that was taken in float32.
+    tolerance = exact.abs().max().item() * {torch.float32: 1e-5, torch.bfloat16: 2**-8}[dtype]
+    torch.testing.assert_close(y_soft.grad.double(), exact, rtol=0, atol=tolerance)
+
+
+def peak_bytes(work) -> int:
+    """The most that torch's allocator had handed out at a time, beyond what was there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        kept = work()  # noqa: F841 - what the work returns counts as long as it runs
+    held = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def test_questions_of_one_clip_share_its_patches():
+    patch, clip = torch.randn(1, 200, 49, 512).half(), torch.zeros(4, dtype=int)
+    y_soft = torch.rand(4, 2, 200).softmax(-1).requires_grad_()
+    index = y_soft.argmax(-1)
+
+    def step():
+        value = select_patches(y_soft, index, patch, clip)
+        return value, torch.autograd.grad(value, y_soft, torch.ones_like(value))
+
+    output_and_its_gradient = 2 * 4 * 2 * 49 * 512 * 4
+    # Half of the patches of the one clip, let alone one copy for each of its questions.
+    assert peak_bytes(step) - output_and_its_gradient < patch.nbytes // 2
+    assert peak_bytes(patch.clone) >= patch.nbytes
+
+
+def test_extra_memory_is_a_fifth_of_the_mask_product():
+    patch, clip = torch.randn(4, 100, 49, 512).half(), torch.arange(4)
+    y_soft = torch.rand(4, 16, 100).softmax(-1).requires_grad_()
+    index, upstream = y_soft.argmax(-1), torch.ones(4, 16, 49, 512)
+
+    def step(select):
+        value = select(y_soft, index, patch, clip)
+        return value, torch.autograd.grad(value, y_soft, upstream)
+
+    gather = peak_bytes(lambda: step(select_patches))
+    product = peak_bytes(lambda: step(straight_through_einsum))
+    assert gather < product / 5
+
+
+def sampling_case():
+    torch.manual_seed(0)
+    clip = torch.tensor([0, 0, 1])
+    logits = torch.randn(3, 2, 12).double().requires_grad_()
+    patch, upstream = torch.randn(2, 12, 2, 3).double(), torch.randn(3, 2, 2, 3).double()
+    generator = torch.Generator().manual_seed(0)
+
+    def gradient(gradient_frames):
+        y_soft = logits.softmax(-1)
+        options = {"gradient_frames": gradient_frames, "generator": generator}
+        value = select_patches(y_soft, y_soft.argmax(-1), patch, clip, **options)
+        return torch.autograd.grad(value, logits, upstream)[0]
+
+    return gradient
+
+
+def test_a_sampled_gradient_is_unbiased_and_varies_less_with_more_frames():
+    gradient = sampling_case()
+    exact = gradient(0)
+    spread = []
+    for frames in (1, 4, 16):
+        draws = torch.stack([gradient(frames) for _ in range(600)])
+        deviation = draws.std(0)
+        z_score = (draws.mean(0) - exact) / (deviation / 600**0.5).clamp_min(1e-12)
+        assert (
+            z_score.abs().max() < 4.5
+        )  # 72 entries; the largest of them is above 4.5 once in 2,000
+        spread.append(deviation.square().sum().item())
+    assert spread[0] > 2 * spread[1] > 4 * spread[2]
+
+
+def test_a_sampled_gradient_is_exact_where_all_frames_are_selected():
+    torch.manual_seed(0)
+    y_soft = torch.rand(1, 3, 3).softmax(-1).requires_grad_()
+    patch, index, clip = torch.randn(1, 3, 2, 2), torch.tensor([[2, 0, 1]]), torch.tensor([0])
+    exact, sampled = (
+        torch.autograd.grad(
+            select_patches(y_soft, index, patch, clip, gradient_frames=m).square().sum(), y_soft
+        )[0]
+        for m in (0, 5)
+    )
+    assert torch.equal(exact, sampled)
+
+
+def test_frames_that_were_not_drawn_have_no_gradient_and_selected_ones_their_own():
+    index, clip = torch.tensor([[0, 1]]), torch.tensor([0])
+    y_soft = torch.full((1, 2, 40), 1 / 40)
+    weight = frame_weights(y_soft, index, clip, clips=2, sampled=3, generator=None)
+    assert weight[0, :2].tolist() == [1, 1]
+    assert 1 <= (weight[0, 2:] > 0).sum() <= 3
