@@ -35,7 +35,7 @@ def test_every_row_names_code_and_a_test(row):
     assert any(path.startswith("tests/") for path in paths)
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 11))
 def test_every_equation_of_the_method_has_a_row(number):
     assert re.search(rf"^\| Eq\. {number},", TEXT, re.MULTILINE)
 
