@@ -22,6 +22,7 @@ GENERATOR_VERSION = 1
 SHORTCUT_STRENGTH = 0.85
 """Share of `demo-shortcut`'s training questions whose wording is forced to tell on the answer."""
 DEFAULT_COUNTS = {"train": 600, "val": 60, "test": 100}
+_ENCODING = {"crf": "18", "preset": "veryfast", "x264-params": "cpu-independent=1"}
 
 Row = dict[str, object]
 
@@ -120,10 +121,9 @@ def _write_one(job: tuple[Path, Scene]) -> None:
     target = video_path(root, scene.video_id)
     partial = target.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:
-        # One encoder thread: x264's output then depends on the frames alone.
-        stream = container.add_stream(
-            "libx264", rate=FPS, options={"crf": "18", "preset": "veryfast"}
-        )
+        # x264's output must depend on the frames alone: one thread, and macroblock trees in plain C,
+        # because the vector code reads beyond such narrow frames, whatever memory holds there.
+        stream = container.add_stream("libx264", rate=FPS, options=_ENCODING)
         stream.width = stream.height = FRAME_SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
