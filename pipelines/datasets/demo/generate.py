@@ -121,8 +121,9 @@ def _write_one(job: tuple[Path, Scene]) -> None:
     target = video_path(root, scene.video_id)
     partial = target.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:
-        # x264's output must depend on the frames alone: one thread, and macroblock trees in plain C,
-        # because the vector code reads beyond such narrow frames, whatever memory holds there.
+        # x264's output must depend on the frames alone: one thread, and macroblock trees in plain C.
+        # The vector code's differ with what memory held before, for frames of this size, and between
+        # kinds of processors.
         stream = container.add_stream("libx264", rate=FPS, options=_ENCODING)
         stream.width = stream.height = FRAME_SIZE
         stream.pix_fmt = "yuv420p"
