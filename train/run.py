@@ -167,7 +167,7 @@ def _fit(
     torch.manual_seed(config.seed)
     model = build_model(
         config, sizes_of(store.identity), len(vocabulary), tower=tower, word_id_V=word_id_V
-    )
+    ).to(config.device)
     trainer = Trainer(
         config=config,
         model=model,
