@@ -39,6 +39,9 @@ class Experiment:
     These are a preset's runs; or, with `start_from`, the preset's main run alone, started from another
     run's weights; or, with `run`, one that was trained elsewhere and is only asked here. Each kind has
     folders of its own.
+
+    Attributes:
+        parts: the data sets that are trained on together; this one is the first, and mostly the only one.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Experiment:
         start_from: Path | None = None,
         run: Path | None = None,
         encoder: EncoderFiles | None = None,
+        joined: Sequence["Experiment"] = (),
     ) -> None:
         self.workspace = workspace
         self.store_path = store_path
@@ -61,6 +65,7 @@ class Experiment:
         self.start_from = start_from
         self.run = run
         self.encoder = encoder or EncoderFiles()
+        self.parts: tuple[Experiment, ...] = (self, *joined)
 
     @cached_property
     def annotations(self) -> Annotations:
@@ -114,7 +119,9 @@ class Experiment:
         """Where the summary, the report and what the runs answered lie."""
         if self.run is not None:
             return self.workspace.runs / f"by-{_full_name(self.run)}"
-        folder = self.workspace.runs / self._preset.folder
+        runs = self.workspace.runs
+        together = "+".join(part.workspace.runs.name for part in self.parts)
+        folder = runs.with_name(together) / self._preset.folder
         if self.start_from is not None:
             folder /= f"from-{_full_name(self.start_from)}"
         return folder / Path(self.store_path).name if self._preset.per_store else folder

@@ -23,6 +23,7 @@ from pipelines.datasets.registry import require_videos
 from pipelines.durations import record_duration, timed
 from pipelines.encoders import store_of
 from pipelines.experiment import Experiment, is_newer, predictions_file
+from pipelines.joined_data import joined_features, joined_questions, joined_sentences
 from pipelines.prepared import load
 from pipelines.reporting import write_report
 from pipelines.sentences import encode_sentences, load_sentences
@@ -156,12 +157,15 @@ def train(experiment: Experiment) -> None:
     Raises:
         InputError: The data set has nothing to train on, or nothing of the runs' task.
     """
-    dataset, annotations = experiment.workspace.dataset, experiment.annotations
-    require_training(dataset, annotations)
-    questions = task_questions(dataset, annotations, experiment.task)
-    left_out = len(annotations.questions) - len(questions)
-    if experiment.task != "pretrain" and left_out:
-        experiment.say(f"train: {left_out:,} questions are of another task and are left out")
+    tables = []
+    for part in experiment.parts:
+        dataset, annotations = part.workspace.dataset, part.annotations
+        require_training(dataset, annotations)
+        tables.append(task_questions(dataset, annotations, experiment.task))
+        left_out = len(annotations.questions) - len(tables[-1])
+        if experiment.task != "pretrain" and left_out:
+            experiment.say(f"train: {left_out:,} questions are of another task and are left out")
+    questions = joined_questions(tables)
     with joined_processes() as processes:
         experiment.console.quiet = not processes.first
         _train_runs(experiment, questions, processes)
@@ -172,11 +176,14 @@ def _train_runs(experiment: Experiment, questions: QuestionTable, processes: Pro
     if all(is_complete(folder / name, config) for name, config in runs.items()):
         experiment.say(f"train: {', '.join(runs)} are complete in {folder}; nothing to do")
         return
-    store = experiment.store()
+    stores = {str(part.store_path): part.store() for part in experiment.parts}
+    store = joined_features(list(stores.values()))
     found = coverage_by_split(questions, store.clip_ids)
     for split, coverage in found.items():
         experiment.say(f"train: {split}: {coverage}")
-    sentences = load_sentences(experiment.beside, experiment.annotations)
+    sentences = joined_sentences(
+        [load_sentences(part.beside, part.annotations) for part in experiment.parts]
+    )
     with timed(folder, "train") if processes.first else nullcontext():
         done = train_all(
             runs,

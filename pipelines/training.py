@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cache_schema import FeatureStore, Question, SentenceTable
+from cache_schema import Question, SentenceTable
 from train.config import TrainConfig
+from train.features import FeatureReader
 from train.processes import ALONE, Processes
 from train.progress import progress_bar
 from train.run import TrainResult, train_run
@@ -32,7 +33,7 @@ def is_complete(run_dir: Path, config: TrainConfig) -> bool:
 
 def train_all(
     runs: dict[str, TrainConfig],
-    store: FeatureStore,
+    store: FeatureReader,
     questions: Sequence[Question],
     sentences: SentenceTable,
     folder: Path,

@@ -1,5 +1,6 @@
 """The commands `videodistill train|pretrain|evaluate|report`: stage two of a data set, step by step."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,6 +109,7 @@ def experiment_of(
     start_from: Path | None = None,
     run: Path | None = None,
     encoder: "EncoderFiles | None" = None,
+    joined: "Sequence[Experiment]" = (),
 ) -> "Experiment":
     """What the options of the commands of stage two mean.
 
@@ -136,6 +138,7 @@ def experiment_of(
         start_from=start_from,
         run=run,
         encoder=encoder,
+        joined=joined,
     )
 
 
@@ -207,7 +210,13 @@ def train(
 
 
 def pretrain(
-    dataset: DatasetName,
+    datasets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Data sets with captions, as `videodistill data ls` lists them; several are trained on together "
+            "if their stores hold features of one identity."
+        ),
+    ],
     seed: Seed = 1,
     home: Home = Path(),
     store: Store = None,
@@ -226,30 +235,35 @@ def pretrain(
 ) -> None:
     """Stage two on captions: matching, hidden words, and the contrastive constraint (Eq. 7-10).
 
-    The text tower that hidden words need is in the encoder's weights. The same as `train`, with the preset that pretrains on the data set. Go on from its run with
-    `train --start-from`, or ask it as it is with `evaluate --run`.
+    The preset is the one that pretrains on the first data set; the text tower that hidden words need is
+    in the encoder's weights. Go on from the run with `train --start-from`, or ask it as it is with
+    `evaluate --run`. Runs of several data sets lie in runs/<one>+<other>.
     """
     from pipelines.datasets.registry import find
     from pipelines.presets import pretraining_preset
 
-    train(
-        dataset,
+    first, *others = dict.fromkeys(datasets)
+    if others and (store or data_root):
+        raise InputError("--store and --data-root are of one data set, and several are named.")
+    preset = preset or pretraining_preset(find(first))
+    changes = [
+        *(overrides or []),
+        *_accepted_identity(allow_unknown_identity),
+        *_accepted_gaps(skip_missing, min_coverage),
+    ]
+    experiment = experiment_of(
+        first,
         seed,
         home,
         store,
-        preset or pretraining_preset(find(dataset)),
-        overrides,
-        start_from,
+        preset,
+        changes,
         data_root,
-        allow_unknown_identity,
-        skip_missing,
-        min_coverage,
-        weights,
-        model_config,
-        tag,
-        tokenizer,
-        dry_run,
+        start_from=start_from,
+        encoder=_encoder_files(weights, model_config, tag, tokenizer),
+        joined=[experiment_of(name, seed, home, preset=preset) for name in others],
     )
+    _train(experiment, dry_run=dry_run)
 
 
 def evaluate(

@@ -308,6 +308,22 @@ def test_training_goes_on_from_a_pretrained_run(home: Path, pretrained: Path) ->
     assert "complete" in run(home, "train", "nextqa", *start)
 
 
+def test_captions_of_two_data_sets_are_learned_together(home: Path) -> None:
+    both = ("pretrain", "msrvtt-retrieval", "egoclip", *tiny(home, "pretrain"))
+    printed = run(home, *both)
+    alone = [read(home, name) for name in ("msrvtt-retrieval", "egoclip")]
+    training = sum(
+        len(task_questions(find("webvid"), part, "pretrain").in_split("train")) for part in alone
+    )
+    assert f"train: train: {training} of {training} questions" in printed
+    folder = home / "runs" / "msrvtt-retrieval+egoclip" / "videodistill"
+    assert "complete" in run(home, *both)
+    run(home, "evaluate", "egomcq", "--run", folder)
+    assert (home / "runs" / "egomcq" / "by-msrvtt-retrieval+egoclip-videodistill").is_dir()
+    with pytest.raises(InputError, match="are of one data set"):
+        run(home, *both, "--store", home)
+
+
 WRONG = {
     "words of choices": (("train", "nextqa"), "answer", "'nextqa' gives choices"),
     "choices of captions": (("train", "egoclip"), "choose", "videodistill pretrain egoclip"),
