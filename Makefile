@@ -18,7 +18,7 @@ SELECT   = $(DATASET) --seed $(SEED) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo reproduce demo-encoder data extract train pretrain evaluate report \
-        test test-slow check format bench bench-store bench-scale bench-extract clean
+        test test-slow check format bench bench-store bench-loader bench-scale bench-extract clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
@@ -85,6 +85,11 @@ bench-store: $(READY)  ## measure the store's readers against others, into bench
 bench-extract: $(READY)  ## measure extraction against its stages and others' loops (9 minutes)
 	$(VENV)/bin/python -m pip install --quiet --editable '.[bench]'
 	$(VENV)/bin/python -m benchmarks.extraction $(ARGS)
+
+bench-loader: $(READY)  ## measure supplying batches, cold reads, and an epoch's cost with and without the cache
+	$(VENV)/bin/python -m benchmarks.loader $(ARGS)
+	$(VENV)/bin/python -m benchmarks.cold_reads
+	$(VENV)/bin/python -m benchmarks.epoch_cost
 
 bench-scale: $(READY)  ## measure a manifest of ten million clips (20 minutes, 5 GB of disk)
 	$(VENV)/bin/python -m benchmarks.manifest_scale $(ARGS)
