@@ -77,3 +77,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("videodistill: interrupted; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
