@@ -15,10 +15,12 @@ import torch
 
 from tests.train.conftest import make_needle
 from tests.train.needle_tasks import asked_as
+from tests.train.word_tower import fresh, with_tower
 from train.config import ModelConfig, PretrainingConfig, TrainConfig
 from train.curves import read_curves
 from train.methods import MODELS
 from train.run import train_run
+from train.text_tower import masks_words, reads_texts
 
 GOLDEN: Final = Path(__file__).with_name("golden_losses.json")
 COMMAND: Final = "python -m tests.train.golden_losses"
@@ -44,6 +46,13 @@ RUNS: Final = {
         questions_per_clip=1,
         pretraining=PretrainingConfig(masked_words=False),
     ),
+    "pretrain with words": replace(
+        DEFAULT,
+        task="pretrain",
+        clips_per_batch=8,
+        questions_per_clip=1,
+        model=ModelConfig(text="finetune"),
+    ),
     **{
         method: replace(DEFAULT, method=method, clips_per_batch=8)
         for method in MODELS
@@ -58,7 +67,11 @@ def losses(name: str) -> list[float]:
     needle = asked_as(config.task, make_needle({"train": 16, "val": 2, "test": 1}))
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
-        train_run(config, needle.store, needle.questions, needle.sentences, run_dir)
+        sentences, load_tower = needle.sentences, None
+        if masks_words(config) or reads_texts(config):
+            sentences, tower = with_tower(sentences, config)
+            load_tower = fresh(tower)
+        train_run(config, needle.store, needle.questions, sentences, run_dir, load_tower=load_tower)
         return [line["loss"] for line in read_curves(run_dir) if line["kind"] == "train"]
 
 
