@@ -64,7 +64,9 @@ class Processes:
             return
         with self._together():
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                whole = tensor.contiguous()
+                dist.broadcast(whole, 0)
+                tensor.copy_(whole)
 
     def told(self, number: float) -> float:
         """Return the number that the first process gives; what the others give is not looked at."""
