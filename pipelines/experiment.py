@@ -17,6 +17,7 @@ from pipelines.encoders import EncoderFiles
 from pipelines.prepared import load
 from pipelines.presets import Preset, changed, own_preset, preset_path, read_preset
 from pipelines.store_access import open_for_training
+from pipelines.task_questions import require_training
 from pipelines.workspace import Workspace
 from train.checkpoint import peek_checkpoint
 from train.config import Task, TrainConfig
@@ -128,8 +129,14 @@ class Experiment:
 
     @cached_property
     def _preset(self) -> Preset:
+        try:
+            path = preset_path(self.preset)
+        except InputError:
+            # A data set that is a test alone has none, and there is more to say about it.
+            require_training(self.workspace.dataset, self.annotations)
+            raise
         return read_preset(
-            preset_path(self.preset),
+            path,
             list(self.overrides),
             self.workspace.seed,
             own=own_preset(self.workspace.dataset),

@@ -258,8 +258,9 @@ def test_captions_are_found_and_the_scores_are_those_of_the_data_set(
 def test_a_pretrained_run_answers_a_test_that_nothing_is_trained_on(
     home: Path, pretrained: Path
 ) -> None:
-    with pytest.raises(InputError, match="evaluate msrvtt-mc --run"):
-        run(home, "train", "msrvtt-mc")
+    for command in ("train", "evaluate", "report"):
+        with pytest.raises(InputError, match="evaluate msrvtt-mc --run"):
+            run(home, command, "msrvtt-mc")
     printed = run(home, "evaluate", "msrvtt-mc", "--run", pretrained)
     assert "Test accuracy on msrvtt-mc" in printed
     folder = home / "runs" / "msrvtt-mc" / "by-msrvtt-retrieval-videodistill"
