@@ -121,24 +121,24 @@ def peak_bytes(work) -> int:
 
 
 def test_questions_of_one_clip_share_its_patches():
-    patch, clip = torch.randn(1, 200, 49, 512).half(), torch.zeros(4, dtype=int)
-    y_soft = torch.rand(4, 2, 200).softmax(-1).requires_grad_()
+    patch, clip = torch.ones(1, 400, 98, 512).half(), torch.zeros(4, dtype=int)
+    y_soft = torch.rand(4, 2, 400).softmax(-1).requires_grad_()
     index = y_soft.argmax(-1)
 
     def step():
         value = select_patches(y_soft, index, patch, clip)
         return value, torch.autograd.grad(value, y_soft, torch.ones_like(value))
 
-    output_and_its_gradient = 2 * 4 * 2 * 49 * 512 * 4
+    output_and_its_gradient = 2 * 4 * 2 * 98 * 512 * 4
     # Half of the patches of the one clip, let alone one copy for each of its questions.
     assert peak_bytes(step) - output_and_its_gradient < patch.nbytes // 2
     assert peak_bytes(patch.clone) >= patch.nbytes
 
 
 def test_extra_memory_is_a_fifth_of_the_mask_product():
-    patch, clip = torch.randn(4, 100, 49, 512).half(), torch.arange(4)
-    y_soft = torch.rand(4, 16, 100).softmax(-1).requires_grad_()
-    index, upstream = y_soft.argmax(-1), torch.ones(4, 16, 49, 512)
+    patch, clip = torch.ones(8, 100, 196, 512).half(), torch.arange(8)
+    y_soft = torch.rand(8, 16, 100).softmax(-1).requires_grad_()
+    index, upstream = y_soft.argmax(-1), torch.ones(8, 16, 196, 512)
 
     def step(select):
         value = select(y_soft, index, patch, clip)
