@@ -41,6 +41,37 @@ def stage_costs(
     )
 
 
+def product_costs(batch: int, cores: int) -> dict[str, float]:
+    """Measures the matrix products of a ViT-B/32's blocks alone, with all cores at work on them.
+
+    Returns:
+        CPU seconds of one frame, by precision: what remains if all else in the encoder were free.
+    """
+    return {
+        precision: sum(_on_all_cores(_products, cores, [(precision, batch)] * cores)) / cores
+        for precision in ("fp32", "bf16")
+    }
+
+
+def _products(precision: str, batch: int) -> float:
+    import torch
+
+    torch.set_num_threads(1)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    blocks, width, tokens = 12, 768, 50
+    shapes = ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width))
+    layers = [torch.nn.Linear(*shape, dtype=dtype) for shape in shapes]
+    inputs = [torch.randn(batch * tokens, layer.in_features, dtype=dtype) for layer in layers]
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(4):
+            begin = time.process_time()
+            for layer, given in zip(layers, inputs, strict=True):
+                layer(given)
+            seconds.append(time.process_time() - begin)
+    return blocks * min(seconds) / batch
+
+
 def _shares(videos: Sequence[Path], cores: int) -> list[list[Path]]:
     return [list(videos[core::cores]) for core in range(cores)]
 

@@ -140,6 +140,14 @@ class BlockExtractor:
         """The encoder, when it is loaded."""
         return self._loading.result()
 
+    def wait_for_encoder(self) -> None:
+        """Returns when the encoder is loaded.
+
+        Raises:
+            InputError: it does not load.
+        """
+        self._loading.result()
+
     def _unreduced_identity(self) -> FeatureIdentity:
         if self.settings.spec.weights is None:
             return self._encoder.identity(self.settings.frames)
@@ -194,6 +202,8 @@ class _BlockRun:
         return [self._outcomes[row] for row in range(len(self._clips))], self._cls, self._patch
 
     def _start(self, pixels: Uint8) -> PendingBatch:
+        # Before the clock starts: its loading says nothing about the encoder's speed.
+        self._extractor.wait_for_encoder()
         begin = time.monotonic()
         pending = self._extractor.start(pixels)
         self.encode_seconds += time.monotonic() - begin
