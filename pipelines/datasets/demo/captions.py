@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.datasets.demo.questions import with_article
 from pipelines.datasets.demo.scene import Event, Scene, Thing
 
 Claim = tuple[str | None, str | None]
@@ -96,4 +97,4 @@ def describe(rng: np.random.Generator, event: Event | None) -> Caption:
 
 def video_caption(scene: Scene) -> str:
     """One sentence about a whole video, its events in order: for pretraining and retrieval."""
-    return ", then ".join(f"a {event.thing.phrase}" for event in scene.events)
+    return with_article(", then ".join(f"a {event.thing.phrase}" for event in scene.events))

@@ -17,7 +17,7 @@ from pipelines.datasets.demo.drawing import render
 from pipelines.datasets.demo.questions import LEVELS, Fact, candidates, facts, word
 from pipelines.datasets.demo.scene import FPS, FRAME_SIZE, Event, Scene, sample_scene
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same seed would give other videos or questions."""
 SHORTCUT_STRENGTH = 0.85
 """Share of `demo-shortcut`'s training questions whose wording is forced to tell on the answer."""

@@ -218,10 +218,11 @@ def word(rng: np.random.Generator, fact: Fact, shortcut: float = 0.0) -> str:
     wordings = WORDINGS[fact.type]
     telling = ANSWERS.get(fact.type, YES_NO).index(fact.answer) % len(wordings)
     chosen = telling if rng.random() < shortcut else int(rng.integers(len(wordings)))
-    return _with_article(wordings[chosen].format(**fact.blanks))
+    return with_article(wordings[chosen].format(**fact.blanks))
 
 
-def _with_article(sentence: str) -> str:
+def with_article(sentence: str) -> str:
+    """The sentence with `an` before vowels: "an orange ring"."""
     return re.sub(r"\ba (?=[aeiou])", "an ", sentence)
 
 
@@ -244,7 +245,7 @@ def candidates(rng: np.random.Generator, scene: Scene) -> tuple[str, list[str], 
     chosen.insert(place, event.thing.phrase)
     return (
         "Which of these appears in the video?",
-        [_with_article(f"a {c}") for c in chosen],
+        [with_article(f"a {c}") for c in chosen],
         place,
         event,
     )
