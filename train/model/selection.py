@@ -27,10 +27,10 @@ class _StraightThroughGather(torch.autograd.Function):
         ctx.save_for_backward(patch_CNPD, clip_of_question_Q, weight_CN)
         ctx.soft_dtype = y_soft_QKN.dtype
         out_QKPD = y_soft_QKN.new_empty(*index_QK.shape, *patch_CNPD.shape[2:])
-        a_question = out_QKPD[0].nbytes if len(out_QKPD) else 0
+        a_question = 8 * out_QKPD[0].numel() if len(out_QKPD) else 0  # float16, float32, and out
         for some in _pieces(len(out_QKPD), a_question, patch_CNPD.device):
             clip_Q1 = clip_of_question_Q[some].unsqueeze(1)
-            out_QKPD[some] = patch_CNPD[clip_Q1, index_QK[some]]
+            out_QKPD[some] = _converted(patch_CNPD[clip_Q1, index_QK[some]], out_QKPD.dtype)
         return out_QKPD
 
     @staticmethod
@@ -65,8 +65,10 @@ def _products(
     """Gradient times frame of the questions that ask about a clip and of its kept frames.
 
     All questions of the clip share one product, piece by piece along the patches, so that neither
-    its frames nor the gradients are ever widened, or copied, as a whole.
+    its frames nor the gradients are ever widened, or copied, as a whole. bfloat16 gradients are
+    multiplied as such, which a piece accumulates in float32.
     """
+    factor = grad_QKF.dtype if grad_QKF.dtype == torch.bfloat16 else wide
     frames = len(frame_NF) if kept is None else len(kept)
     rows = len(asking) * grad_QKF.shape[1]
     out_RN = grad_QKF.new_zeros(rows, frames, dtype=wide)
@@ -74,8 +76,14 @@ def _products(
     for columns in _pieces(frame_NF.shape[1], a_column, frame_NF.device):
         frame = frame_NF[:, columns] if kept is None else frame_NF[kept, columns]
         grad = grad_QKF[asking, :, columns].flatten(0, 1)
-        out_RN.addmm_(grad.to(wide), frame.to(wide).mT)
+        out_RN += grad.to(factor) @ _converted(frame, factor).mT
     return out_RN.view(len(asking), -1, frames)
+
+
+def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in another type."""
+    # A CPU converts float16 to bfloat16 value by value, but each to and from float32 in vectors.
+    return x.float().to(dtype) if dtype == torch.bfloat16 else x.to(dtype)
 
 
 def _pieces(length: int, bytes_each: int, device: torch.device) -> list[slice]:
