@@ -220,7 +220,9 @@ def test_an_import_gets_its_questions(tmp_path: Path) -> None:
     run("import", tmp_path / "npy", target, "--layout", "clip-video-encode", "--origin", "x")
     words = ("--model", "demo-clip", "--weights", WEIGHTS_PATH, "--model-config", CONFIG_PATH)
     home = ("--home", tmp_path)
-    assert "1 questions and 0 captions, to" in run("sentences", target, "custom", *words, *home, "--dry-run")
+    assert "1 questions and 0 captions, to" in run(
+        "sentences", target, "custom", *words, *home, "--dry-run"
+    )
     assert "1 distinct sentences encoded" in run("sentences", target, "custom", *words, *home)
     (file,) = (tmp_path / "imported.sentences").iterdir()
     assert read_sentences(file).features.shape == (1, 128)
