@@ -18,7 +18,7 @@ SELECT   = $(DATASET) --seed $(SEED) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo reproduce demo-encoder data extract train pretrain evaluate report \
-        test test-slow check format bench bench-store bench-loader bench-scale bench-extract clean
+        test test-slow check format bench bench-store bench-loader bench-step bench-scale bench-extract clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
@@ -77,7 +77,7 @@ format: $(READY)  ## let ruff format and mend what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: bench-store  ## the same as bench-store
+bench: bench-store bench-loader bench-step  ## the benchmarks that take minutes, into benchmarks/results/
 
 bench-store: $(READY)  ## measure the store's readers against others, into benchmarks/results/
 	$(VENV)/bin/python -m benchmarks.store_read $(ARGS)
@@ -90,6 +90,10 @@ bench-loader: $(READY)  ## measure supplying batches, cold reads, and an epoch's
 	$(VENV)/bin/python -m benchmarks.loader $(ARGS)
 	$(VENV)/bin/python -m benchmarks.cold_reads
 	$(VENV)/bin/python -m benchmarks.epoch_cost
+
+bench-step: $(READY)  ## measure a training step against its parts, and Eq. 6 against a product with its mask
+	$(VENV)/bin/python -m benchmarks.gather $(ARGS)
+	$(VENV)/bin/python -m benchmarks.training_step $(ARGS)
 
 bench-scale: $(READY)  ## measure a manifest of ten million clips (20 minutes, 5 GB of disk)
 	$(VENV)/bin/python -m benchmarks.manifest_scale $(ARGS)
