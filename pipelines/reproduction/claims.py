@@ -4,10 +4,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cache_schema.errors import InputError
 from pipelines.presets import merged
+from pipelines.reproduction.interval import Interval
 from train.config import TrainConfig
 
 SHIPPED: Final = Path(__file__).with_name("claims.toml")
@@ -26,7 +27,7 @@ class Arm:
     seeds: int = DEFAULT_SEEDS
     """At least so many seeds, 1 to this."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What differs from the data set's main run, as in a preset."""
+    """What differs from the data set's main run, as in a preset; what all arms share included."""
 
     def run_name(self, seed: int) -> str:
         """The folder of one of its runs."""
@@ -46,7 +47,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A sum of figures that the paper has above zero: what is better, less what is worse."""
+    """A sum of figures: what is said to be better, less what is said to be worse."""
 
     group: str
     """Claims that belong together, as the page's heading."""
@@ -59,6 +60,16 @@ class Claim:
     """Arms whose figures are added."""
     minus: tuple[str, ...]
     """Arms whose figures are taken away."""
+    expected: Literal["above zero", "around zero"] = "above zero"
+    """Where the 95 % interval of the sum is to lie: all of it above zero, or on both sides."""
+
+    def holds(self, found: Interval) -> bool | None:
+        """Whether it holds by some seeds' interval; None where one seed gives none."""
+        if found.half_width is None:
+            return None
+        if self.expected == "above zero":
+            return found.mean > found.half_width
+        return abs(found.mean) <= found.half_width
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -125,7 +136,8 @@ def read_study(path: Path = SHIPPED) -> Study:
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        arms = {name: _arm(name, dict(values)) for name, values in tree["arms"].items()}
+        shared = tree["shared"]
+        arms = {name: _arm(name, merged(shared, values)) for name, values in tree["arms"].items()}
         claims = tuple(Claim(**_with_tuples(claim)) for claim in tree["claims"])
         convergence = Convergence(**_with_tuples(tree["convergence"]))
     except (OSError, ValueError, KeyError, TypeError) as error:

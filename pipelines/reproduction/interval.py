@@ -40,8 +40,3 @@ class Interval:
         t = _T_975[freedom - 1] if freedom <= len(_T_975) else _NORMAL_975
         half = t * statistics.stdev(values) / len(values) ** 0.5
         return cls(mean=mean, half_width=half, values=tuple(values))
-
-    @property
-    def above_zero(self) -> bool | None:
-        """Whether all of the interval lies above 0; None where it is unknown."""
-        return None if self.half_width is None else self.mean > self.half_width

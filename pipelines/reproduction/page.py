@@ -43,12 +43,12 @@ def page(
     """Markdown for people."""
     lines = ["# The paper's claims on the demo data", ""]
     verdicts = [(claim, difference(claim, found)) for claim in claims]
-    held = sum(bool(d and d.above_zero) for _, d in verdicts)
+    held = sum(bool(d and claim.holds(d)) for claim, d in verdicts)
     measured = sum(d is not None for _, d in verdicts)
     lines += [
         (
             f"{held} of {measured} claims hold: the 95 % interval (Student's t over training seeds, paired by "
-            "seed) of the difference lies above zero. Percent are of test questions, best checkpoint by "
+            "seed) of the difference lies above zero (or, where no difference is claimed, on both sides of it). Percent are of test questions, best checkpoint by "
             "validation; the videos are the same for all seeds."
         ),
         "",
@@ -97,7 +97,7 @@ def _convergence(rule: Convergence, found: Mapping[str, Sequence[Figures]]) -> l
 def _claim_row(claim: Claim, d: Interval | None) -> str:
     if d is None:
         return f"| {claim.text} | {claim.source} | {claim.figure} | not run | - |"
-    holds = {True: "yes", False: "no", None: "one seed"}[d.above_zero]
+    holds = {True: "yes", False: "no", None: "one seed"}[claim.holds(d)]
     shown = _shown(d, _COLUMNS[claim.figure], sign="+")
     return f"| {claim.text} | {claim.source} | {claim.figure} | {shown} | {holds} |"
 

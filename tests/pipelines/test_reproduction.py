@@ -1,6 +1,7 @@
 """Claims as measurements: arms, seeds, intervals, and a page that says which hold."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +19,11 @@ from pipelines.workspace import Workspace
 from train.config import TrainConfig
 
 TINY = """
+[shared]
+steps = 2
+warmup_steps = 1
+validate_every = 1
+model.selected = 4
 [convergence]
 arms = ["learned"]
 baseline = "uniform"
@@ -25,32 +31,16 @@ least_gain = 0.4
 least_hit = 0.7
 [arms.learned]
 seeds = 2
-steps = 2
-warmup_steps = 1
-validate_every = 1
-model.selected = 4
 [arms.uniform]
 seeds = 2
-steps = 2
-warmup_steps = 1
-validate_every = 1
-model.selected = 4
 model.sampler = "uniform"
 [arms.captions]
 dataset = "demo-captions"
 seeds = 1
-steps = 2
-warmup_steps = 1
-validate_every = 1
-model.selected = 4
 [arms.choices]
 dataset = "demo-choices"
 after = "captions"
 seeds = 1
-steps = 2
-warmup_steps = 1
-validate_every = 1
-model.selected = 4
 [[claims]]
 group = "Sampling"
 text = "learned beats uniform"
@@ -69,21 +59,23 @@ minus = ["captions"]
 
 
 @pytest.mark.parametrize(
-    ("values", "mean", "half", "above"),
+    ("values", "mean", "half", "above", "around"),
     [
-        pytest.param([0.5], 0.5, None, None, id="one seed"),
-        pytest.param([1.0, 3.0], 2.0, 12.706, False, id="two"),
+        pytest.param([0.5], 0.5, None, None, None, id="one seed"),
+        pytest.param([1.0, 3.0], 2.0, 12.706, False, True, id="two"),
         # R: t.test(c(5, 6, 7, 8, 9))$conf.int is 5.036757 8.963243
-        pytest.param([5.0, 6.0, 7.0, 8.0, 9.0], 7.0, 1.963243, True, id="five"),
-        pytest.param([-1.0] * 4, -1.0, 0.0, False, id="below"),
-        pytest.param([float(n % 2) for n in range(40)], 0.5, 0.15692, True, id="many"),
+        pytest.param([5.0, 6.0, 7.0, 8.0, 9.0], 7.0, 1.963243, True, False, id="five"),
+        pytest.param([-1.0] * 4, -1.0, 0.0, False, False, id="below"),
+        pytest.param([float(n % 2) for n in range(40)], 0.5, 0.15692, True, False, id="many"),
     ],
 )
-def test_intervals_are_students(values, mean, half, above):
+def test_intervals_are_students(values, mean, half, above, around):
     interval = Interval.over(values)
     assert interval.mean == mean
     assert interval.half_width == (None if half is None else pytest.approx(half, rel=1e-3))
-    assert interval.above_zero is above
+    claim = Claim(group="g", text="t", source="s", figure="core", plus=("a",), minus=("b",))
+    assert claim.holds(interval) is above
+    assert replace(claim, expected="around zero").holds(interval) is around
 
 
 def test_differences_are_paired_by_seed():
