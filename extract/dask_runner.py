@@ -67,7 +67,10 @@ class DaskRunner:
         """All threads of all workers, and a block waiting at each worker."""
         if self._client.status != "running":
             return 1
-        threads = self._client.nthreads()
+        try:
+            threads = self._client.nthreads()
+        except OSError:  # the scheduler went between two looks; `submit` or `ended` will tell
+            return 1
         return int(max(sum(threads.values()) + len(threads), 1))
 
     @property
@@ -110,8 +113,9 @@ class DaskRunner:
             error = future.exception()
             if error is None:
                 return BlockEnd(clips=clips, report=future.result())
-        except CancelledError:
-            # Nobody here cancels a block: the scheduler has forgotten it, or is gone.
+        except (CancelledError, OSError):
+            # Nobody here cancels a block: the scheduler has forgotten it, or is gone. What went wrong
+            # inside a block is returned, not raised; an OSError is of the connection.
             error = self._lost()
         if isinstance(error, KilledWorker):
             error = WorkerLost(f"workers died on a block of {len(clips)} clips")

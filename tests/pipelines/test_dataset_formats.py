@@ -391,7 +391,7 @@ SHAPES["tgif-qa-transition"] = Shape(
     clips=SHAPES["tgif-qa-action"].clips,
     rows=SHAPES["tgif-qa-action"].rows,
 )
-ELSEWHERE = {"demo", "demo-shortcut", "custom", "agqa"}
+ELSEWHERE = {"demo", "demo-shortcut", "demo-choices", "demo-captions", "custom", "agqa"}
 
 
 def write(root: Path, shape: Shape) -> Path:

@@ -48,6 +48,7 @@ def train(run_dir: Path, options: dict, cut: dict | None = None, processes: Proc
         cut: `step`, `rank` (all where None) and `how`: "interrupt", "fail" or "kill".
         processes: those that take part.
     """
+    torch.set_num_threads(1)  # sums of several threads come in another order
     config = config_of(**options)
     needle = asked_as(config.task, make_needle(CLIPS))
     asked: list[list[str]] = []
@@ -89,7 +90,6 @@ def _cut(how: str, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     with joined_processes() as together:
         for entry in json.loads(Path(sys.argv[1]).read_text()):
             train(Path(entry["run_dir"]), entry["options"], entry.get("cut"), together)
