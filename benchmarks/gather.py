@@ -1,6 +1,6 @@
 """What Eq. 6 costs as a gather, against the product of its mask with all frames.
 
-    python -m benchmarks.gather [--threads 2] [--rounds 5] [--draws 300] [--no-write]
+    python -m benchmarks.gather [--threads 2] [--rounds 11] [--draws 300] [--no-write]
 
 The product is the equation to the letter: the mask and the float16 patches in one type, in one einsum.
 Both take turns on the same tensors, forward and backward; a ratio is that of two times of one turn.
@@ -173,7 +173,7 @@ def report(rounds: int, draws: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that are counted")
+    parser.add_argument("--rounds", type=int, default=11, help="rounds that are counted")
     parser.add_argument("--draws", type=int, default=300, help="sampled gradients of a row")
     parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-_PIECE_BYTES = {"cpu": 8 << 20}  # stays in the processor's cache
+_PIECE_BYTES = {"cpu": 6 << 20}  # stays in the processor's cache
 _PIECE_BYTES_ELSEWHERE = 64 << 20
 
 
@@ -71,13 +71,14 @@ def _products(
     factor = grad_QKF.dtype if grad_QKF.dtype == torch.bfloat16 else wide
     frames = len(frame_NF) if kept is None else len(kept)
     rows = len(asking) * grad_QKF.shape[1]
-    out_RN = grad_QKF.new_zeros(rows, frames, dtype=wide)
-    a_column = (rows + frames) * out_RN.element_size()
+    out_NR = grad_QKF.new_zeros(frames, rows, dtype=wide)
+    a_column = (rows + frames) * out_NR.element_size()
     for columns in _pieces(frame_NF.shape[1], a_column, frame_NF.device):
         frame = frame_NF[:, columns] if kept is None else frame_NF[kept, columns]
         grad = grad_QKF[asking, :, columns].flatten(0, 1)
-        out_RN += grad.to(factor) @ _converted(frame, factor).mT
-    return out_RN.view(len(asking), -1, frames)
+        # This way round: BLAS is a third faster with the few rows of the gradient on the right.
+        out_NR += _converted(frame, factor) @ grad.to(factor).mT
+    return out_NR.mT.reshape(len(asking), -1, frames)
 
 
 def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -103,8 +103,8 @@ def test_gradients_of_many_pieces_equal_the_exact_ones(dtype):
     assert torch.equal(value, patch[clip[:, None], index].to(dtype))
     value.backward(upstream)
     exact = torch.einsum("qkpd,qnpd->qkn", upstream.double(), patch[clip].double())
-    # bfloat16 keeps 8 bits of a sum that was taken in float32.
-    tolerance = exact.abs().max().item() * {torch.float32: 1e-5, torch.bfloat16: 2**-8}[dtype]
+    # bfloat16 keeps 8 bits: of every piece's product, summed in float32, and of their sum.
+    tolerance = exact.abs().max().item() * {torch.float32: 1e-5, torch.bfloat16: 2**-7}[dtype]
     torch.testing.assert_close(y_soft.grad.double(), exact, rtol=0, atol=tolerance)
 
 
