@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cache_schema.errors import InputError
 from cache_schema.storage.durable_files import replace_file
-from cache_schema.tables.question_table import Question, tabled
+from cache_schema.tables.question_table import Question, QuestionTable, tabled
 from cache_schema.tables.sentence_table import SentenceTable
 from train.batches import BatchLoader
 from train.caption_pairs import told_apart
@@ -103,21 +103,7 @@ def train_run(
     table, cached = tabled(questions), store.clip_ids
     training = usable(table.in_split("train"), cached, config.min_coverage, "train")
     validation = usable(table.in_split("val"), cached, config.min_coverage, "val")
-    vocabulary = NO_ANSWERS
-    if config.task == "answer":
-        vocabulary = Vocabulary.from_answers(
-            training.column("answer").to_pylist(), config.vocabulary_limit
-        )
-        known = pc.is_in(training.column("answer"), pa.array(vocabulary.answers)).to_numpy()
-        train_set = QuestionSet(training.take(np.flatnonzero(known)), sentences, vocabulary)
-        val_set = QuestionSet(validation, sentences, vocabulary)
-    elif config.task == "choose":
-        train_set = QuestionSet(training, sentences, None)
-        val_set = QuestionSet(validation, sentences, None)
-    else:
-        # A caption is a pair whose answer nobody asks for; validation asks which of two clips it is of.
-        train_set = QuestionSet(training, sentences, vocabulary)
-        val_set = QuestionSet(told_apart(validation, config.seed), sentences, None)
+    train_set, val_set, vocabulary = _question_sets(config, training, validation, sentences)
     for question_set in (train_set, val_set):
         question_set.require_width(store)
     tower = tower_for(config, sentences, load_tower)
@@ -145,6 +131,34 @@ def train_run(
         best_step=trainer.progress.best_step,
         unknown_answers=len(training) - len(train_set),
         truncated_texts=sentences.truncated if known_texts is None else known_texts.truncated,
+    )
+
+
+def _question_sets(
+    config: TrainConfig,
+    training: QuestionTable,
+    validation: QuestionTable,
+    sentences: SentenceTable,
+) -> tuple[QuestionSet, QuestionSet, Vocabulary]:
+    """What a run's task makes of its questions: those to train on, to validate with, and the classes."""
+    if config.task == "answer":
+        vocabulary = Vocabulary.from_answers(
+            training.column("answer").to_pylist(), config.vocabulary_limit
+        )
+        known = pc.is_in(training.column("answer"), pa.array(vocabulary.answers)).to_numpy()
+        return (
+            QuestionSet(training.take(np.flatnonzero(known)), sentences, vocabulary),
+            QuestionSet(validation, sentences, vocabulary),
+            vocabulary,
+        )
+    if config.task == "choose":
+        choices = QuestionSet(training, sentences, None)
+        return choices, QuestionSet(validation, sentences, None), NO_ANSWERS
+    # A caption is a pair whose answer nobody asks for; validation asks which of two clips it is of.
+    return (
+        QuestionSet(training, sentences, NO_ANSWERS),
+        QuestionSet(told_apart(validation, config.seed), sentences, None),
+        NO_ANSWERS,
     )
 
 
