@@ -138,6 +138,7 @@ def dask_workers():
     ]
 
 
+@pytest.mark.slow
 def test_a_job_outlives_its_dask_worker(clips, calm, store, tiny_spec):
     killed = []
 

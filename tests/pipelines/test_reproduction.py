@@ -142,6 +142,7 @@ def test_a_page_says_what_holds_and_what_was_not_run(tmp_path):
     assert "| learned | 1 of 2 | 70.0 / 0.90, 71.0 / 0.60 |" in text
 
 
+@pytest.mark.slow
 def test_the_command_trains_every_arm_once_and_goes_on(tmp_path):
     space = Workspace(home=tmp_path, dataset=find("demo"), seed=1)
     generate(space.data, 1, {"train": 3, "val": 2, "test": 2}, workers=1)
