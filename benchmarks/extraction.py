@@ -276,7 +276,9 @@ def main() -> int:
     if options.clips <= 2 * cores:
         parser.error(f"--clips must be more than {2 * cores}, which are extracted for comparison")
     if not options.no_peers and importlib.util.find_spec("cv2") is None:
-        parser.error("the other loops read by OpenCV: `make bench-extract` installs it; or --no-peers")
+        parser.error(
+            "the other loops read by OpenCV: `make bench-extract` installs it; or --no-peers"
+        )
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
