@@ -34,7 +34,7 @@ demo: $(READY)  ## render, extract, train, evaluate and report the demo in one g
 	$(RUN) demo --seed $(SEED) $(ARGS)
 
 reproduce: $(READY)  ## measure the paper's claims on the demo, five seeds each (three hours; goes on where it was)
-	$(RUN) demo
+	$(RUN) extract demo
 	$(RUN) extract demo-choices
 	$(RUN) extract demo-captions
 	$(RUN) reproduce $(ARGS)
