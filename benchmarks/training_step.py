@@ -83,6 +83,7 @@ def random_batch(config: TrainConfig, sizes: FeatureSizes = DEMO) -> Batch:
         question_of_pair=torch.arange(pairs),
         answer=torch.randint(len(ANSWERS), (pairs,), generator=generator),
         question_ids=tuple(map(str, range(pairs))),
+        clip_ids=tuple(map(str, range(clips))),
     )
 
 

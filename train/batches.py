@@ -47,6 +47,8 @@ class Batch:
     place of the right one."""
     question_ids: tuple[str, ...]
     """The Q questions by name, for messages."""
+    clip_ids: tuple[str, ...]
+    """The C clips by name."""
     token: Tensor | None = None
     """int64 [R, T] tokens of the texts, in runs that need them."""
 
@@ -60,6 +62,7 @@ class Batch:
             question_of_pair=self.question_of_pair.to(device),
             answer=self.answer.to(device),
             question_ids=self.question_ids,
+            clip_ids=self.clip_ids,
             token=None if self.token is None else self.token.to(device),
         )
 
@@ -168,6 +171,7 @@ class BatchLoader:
                 question_of_pair=torch.from_numpy(pairs.question),
                 answer=torch.from_numpy(self._questions.answer[rows]),
                 question_ids=self._questions.ids(rows),
+                clip_ids=tuple(clip_ids),
                 token=token,
             ).to(self._device)
         return _Reading(batch, parts)

@@ -24,7 +24,7 @@ from train.model.matching_head import matching_score
 from train.model.video_distill import Answering, VideoDistill
 from train.precision import autocast
 from train.predictions import Prediction, write_predictions
-from train.question_set import Pairs, QuestionSet
+from train.question_set import QuestionSet
 from train.selected_frames import SelectedFrames
 from train.text_tower import LoadTower, TextTower, reads_texts, tower_for
 from train.vocabulary import Vocabulary
@@ -74,17 +74,20 @@ class Predictor:
         model.eval()
         answered: dict[int, Prediction] = {}
         for rows, batch in self._loader.batches((rows, rows) for rows in self._batches):
-            pairs = self._questions.pairs(rows)
-            score, index_RK = self._score(model, batch, pairs)
-            first_pair = np.searchsorted(pairs.question, np.arange(len(rows) + 1))
+            clips_R = [batch.clip_ids[place] for place in batch.clip_of_pair.tolist()]
+            score, index_RK = self._score(model, batch, clips_R)
+            first_pair = np.searchsorted(
+                batch.question_of_pair.numpy(force=True), np.arange(len(rows) + 1)
+            )
             for place, row in enumerate(rows.tolist()):
                 own = slice(first_pair[place], first_pair[place + 1])
                 # An open question is one pair with a score for every class.
                 score_A = score[own] if self._questions.choosing else score[own][0]
                 chosen = int(score_A.argmax())
                 pair = own.start + (chosen if self._questions.choosing else 0)
-                clip = self._questions.clip_ids[pairs.clip[pair]]
-                answered[row] = self._prediction(row, score_A, chosen, clip, index_RK[pair])
+                answered[row] = self._prediction(
+                    row, score_A, chosen, clips_R[pair], index_RK[pair]
+                )
         return [answered[row] for row in range(len(self._questions))]
 
     def accuracy(self, model: nn.Module) -> float:
@@ -92,16 +95,16 @@ class Predictor:
         predictions = self.predict(model)
         return sum(prediction.correct for prediction in predictions) / len(predictions)
 
-    def _score(self, model: nn.Module, batch: Batch, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def _score(
+        self, model: nn.Module, batch: Batch, clips_R: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
         """Class scores [Q, A], or scores of the pairs [R], and frames [R, K], all on the CPU."""
         tau = self._config.tau_end
         with autocast(self._config):
             if self._lazy and isinstance(model, VideoDistill):
                 t_cls = model.sentence(batch.text)
                 choice = model.choose_frames(batch.cls, t_cls, batch.clip_of_pair, tau=tau)
-                selected_RKPD = self._selected.read(
-                    self._questions.names(pairs.clip), choice.frame_index.cpu().numpy()
-                )
+                selected_RKPD = self._selected.read(clips_R, choice.frame_index.cpu().numpy())
                 answering = model.answer(selected_RKPD, t_cls, choice)
             else:
                 answering = Answering(
