@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines.experiment import Experiment
+from pipelines.parent_watch import end_with_parent
 from pipelines.reproduction.claims import Arm
 from pipelines.reproduction.figures import Figures, measure, read_figures
 from pipelines.sentences import load_sentences
@@ -98,7 +99,7 @@ def run_arms(
     say(f"reproduce: {len(runs) - len(waiting)} of {len(runs)} runs are complete in {folder}")
     started, done = time.monotonic(), 0
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
         running: dict[Future[float], ArmRun] = {}
         try:
             while waiting or running:
