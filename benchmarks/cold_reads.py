@@ -6,9 +6,7 @@ The same shard files are read through the page cache, after the kernel was told 
 it.
 """
 
-import argparse
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -16,13 +14,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.clip_readers import ClipSize, write_store
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from cache_schema import FeatureStore, open_store
 
 Read = Callable[[int], object]
@@ -67,12 +64,11 @@ def measure(
 
 
 def main(size: ClipSize = ClipSize(dim=512)) -> int:  # noqa: B008 -- frozen
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--clips", type=int, default=200, help="clips in the store")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, all of which count")
     parser.add_argument("--threads", default="1,4,8", help="numbers of threads, by commas")
     parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
     names = [f"clip-{number:04d}" for number in range(options.clips)]
     threads = [int(count) for count in options.threads.split(",")]
@@ -89,32 +85,21 @@ def main(size: ClipSize = ClipSize(dim=512)) -> int:  # noqa: B008 -- frozen
         }
         found = measure(readers, files, threads, options.rounds)
     read = len(names) * size.bytes / 1e9
-    lines = [
-        "# Reading clips that are not in the page cache",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, numpy {np.__version__}, Linux {platform.release()}",
-        (
-            f"- command: `python -m benchmarks.cold_reads --clips {options.clips} --rounds {options.rounds} "
-            f"--threads {options.threads}`"
-        ),
-        f"- {len(names)} clips of {list(size.shape)} float16, {size.bytes / 1e6:.2f} MB each",
-        "- a virtual disk, whose host may still hold what this machine has dropped; medians",
-        "",
-        "| way | threads | GB/s | CPU seconds a GB |",
-        "|---|--:|--:|--:|",
-    ]
+    lines = ["| way | threads | GB/s | CPU seconds a GB |", "|---|--:|--:|--:|"]
     for (name, count), taken in sorted(found.items(), key=lambda item: item[0][1]):
         wall, cpu = (statistics.median(each) for each in zip(*taken, strict=True))
         lines.append(f"| {name} | {count} | {read / wall:.2f} | {cpu / read:.2f} |")
-    lines.append("")
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"cold-reads_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "cold-reads",
+        "Reading clips that are not in the page cache",
+        options,
+        packages=["numpy"],
+        notes=[
+            f"{len(names)} clips of {list(size.shape)} float16, {size.bytes / 1e6:.2f} MB each",
+            "a virtual disk, whose host may still hold what this machine has dropped; medians",
+        ],
+        body=lines,
+    )
     return 0
 
 

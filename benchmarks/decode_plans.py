@@ -7,19 +7,17 @@ each decoder in turn. CPU seconds, one thread, PyAV best of two; every result is
 pictures, and the first row is the reference.
 """
 
-import argparse
 import hashlib
-import platform
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import av
 import av.logging
 import numpy as np
 
+from benchmarks.result_file import benchmark_parser, publish
 from extract.decode_plan import plan_decoding
 from extract.decoder_choice import DecoderAbsent, offered_decoders
 from extract.decoding import DecodeCount, Decoder, PyavDecoder
@@ -27,7 +25,6 @@ from extract.frame_choice import choose_frames
 from extract.limits import DecodeLimits
 from extract.probe import Probe, probe_video
 
-RESULTS = Path(__file__).parent / "results"
 RATE, GROUP, WIDTH, HEIGHT = 25, 250, 480, 270
 
 
@@ -96,9 +93,8 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--no-write", action="store_true", help="Print only.")
     options = parser.parse_args()
     av.logging.set_level(None)
     with tempfile.TemporaryDirectory() as folder:
@@ -107,28 +103,20 @@ def main() -> None:
         probe = probe_video(path, DecodeLimits())
         probing = timed(lambda: probe_video(path, DecodeLimits()))
         rows = compare(probe, options.minutes)
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    video = (
-        f"- video: {options.minutes:g} minutes, {WIDTH}x{HEIGHT}, H.264, a key frame every "
-        f"{GROUP} frames; the probe, once per file, takes {probing:.2f} s"
+    publish(
+        "decode-plans",
+        "Decode plans",
+        options,
+        packages=["av"],
+        notes=[
+            (
+                f"video: {options.minutes:g} minutes, {WIDTH}x{HEIGHT}, H.264, a key frame every "
+                f"{GROUP} frames; the probe, once per file, takes {probing:.2f} s"
+            ),
+            "CPU seconds of one thread (pictures that went through the decoder)",
+        ],
+        body=rows,
     )
-    text = "\n".join(
-        [
-            "# Decode plans",
-            "",
-            f"- {today}, {platform.machine()}, PyAV {av.__version__}, one thread",
-            f"- command: `python -m benchmarks.decode_plans --minutes {options.minutes:g}`",
-            video,
-            "",
-            "CPU seconds (pictures that went through the decoder):",
-            "",
-            *rows,
-            "",
-        ]
-    )
-    print(text)
-    if not options.no_write:
-        (RESULTS / f"decode-plans_{platform.machine()}_{today}.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -9,22 +9,20 @@ whatever else runs beside. Precisions take turns, so that a load falls on all al
 every precision are compared with fp32, and batches of other sizes with the whole batch.
 """
 
-import argparse
-import os
-import platform
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.result_file import benchmark_parser, publish
 from extract.encoder import ClipEncoder, load_encoder
 from extract.encoder_spec import EncoderSpec
 
-RESULTS = Path(__file__).parent / "results"
+HEADING = (
+    "| precision | pictures per CPU second | x fp32 | pictures per second | cosine | moved |",
+    "|---|--:|--:|--:|--:|--:|",
+)
 
 
 @dataclass(kw_only=True)
@@ -90,64 +88,35 @@ def table(sides, pixels):
         )
 
 
-def report(arguments, sides, pixels):
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "timm"))
-    options = f"--model {arguments.model} --batch {arguments.batch} --rounds {arguments.rounds}"
-    options += " --compile" if arguments.compile else ""
-    load = f"load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}"
-    lines = [
-        f"# Encoding with {arguments.model}, {arguments.device}",
-        "",
-        f"- date: {datetime.now(UTC):%Y-%m-%d}",
-        f"- hardware: {hardware(arguments.device)}",
-        f"- {load}",
-        f"- versions: Python {platform.python_version()}, {versions}",
-        f"- command: `python -m benchmarks.encoder_speed {options}`",
-        f"- random pictures and weights, one thread, best of {arguments.rounds} turns",
-        "- cosine: the least of all tokens, against fp32",
-        "- moved: the largest change of a number when the batch is encoded in three parts",
-        "",
-        "| precision | pictures per CPU second | x fp32 | pictures per second | cosine | moved |",
-        "|---|--:|--:|--:|--:|--:|",
-        *table(sides, pixels),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def hardware(device):
-    if device != "cpu":
-        return torch.cuda.get_device_name(device)
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    features = ", AVX-512 BF16" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else ""
-    return f"{names[0]}, {len(names)} cores{features}"
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--no-write", action="store_true")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    if options.batch < 3:
+        parser.error("--batch must be at least 3: a batch is also encoded in three parts")
     torch.set_num_threads(1)
-    sides = list(contenders(arguments.model, arguments.device, compiled=arguments.compile))
+    sides = list(contenders(options.model, options.device, compiled=options.compile))
     size = sides[0].encoder.preprocess.image_size
-    shape = (arguments.batch, size, size, 3)
+    shape = (options.batch, size, size, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    measure(sides, pixels, arguments.rounds)
-    text = report(arguments, sides, pixels)
-    print(text)
-    if not arguments.no_write:
-        machine = f"{platform.machine()}-{os.cpu_count()}core"
-        name = f"encoder-speed_{arguments.model}_{arguments.device}_{machine}"
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}_{datetime.now(UTC):%Y-%m-%d}.md").write_text(text)
+    measure(sides, pixels, options.rounds)
+    publish(
+        f"encoder-speed_{options.model}_{options.device}",
+        f"Encoding with {options.model}, {options.device}",
+        options,
+        packages=["torch", "open_clip_torch", "timm"],
+        notes=[
+            f"random pictures and weights, one thread, best of {options.rounds} turns",
+            "cosine: the least of all tokens, against fp32",
+            "moved: the largest change of a number when the batch is encoded in three parts",
+        ],
+        body=[*HEADING, *table(sides, pixels)],
+        device=options.device,
+    )
 
 
 if __name__ == "__main__":

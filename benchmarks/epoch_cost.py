@@ -7,16 +7,12 @@ Decoding, preprocessing and encoding are measured on a few videos, supplying and
 features of the same shape; every cost is then that of one clip in one epoch.
 """
 
-import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +22,7 @@ from benchmarks.batch_files import question_set, questions_about, sentences
 from benchmarks.clip_readers import ClipSize, write_store
 from benchmarks.extraction import FRAMES, MODEL, random_weights, write_videos
 from benchmarks.extraction_stages import StageCosts, stage_costs
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from cache_schema import open_store
 from extract.block_queue import even_batch
 from extract.encoder_spec import EncoderSpec
@@ -193,15 +189,13 @@ def table(found: list[Costs]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--clips", type=int, default=64, help="clips in the synthetic stores")
     parser.add_argument("--videos", type=int, default=4, help="videos decoded and encoded")
     parser.add_argument("--questions", type=int, default=24, help="questions about every clip")
     parser.add_argument("--steps", type=int, default=6, help="training steps that are counted")
     parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
-    begin = time.monotonic()
     # Threads that wait for one another spin, which would count as work.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -210,39 +204,26 @@ def main() -> int:
             own = Path(name, f"{experiment.name}-features")
             own.mkdir()
             found.append(measure(experiment, own, options.clips, options.steps))
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     visits = found[0].experiment.visits
-    lines = [
-        "# One epoch: features from the cache, and computed anew",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
-        (
-            f"- command: `python -m benchmarks.epoch_cost --clips {options.clips} --videos "
-            f"{options.videos} --questions {options.questions} --steps {options.steps}`, "
-            f"{time.monotonic() - begin:.0f} s"
-        ),
-        "- CPU milliseconds of one clip in one epoch; 100 frames, fp32 encoders, bf16 training, each on one thread",
-        (
-            f"- {options.questions} questions about every clip in groups of four: {visits} visits of an "
-            "epoch to a clip, at each of which the cache is read, every crc32c compared"
-        ),
-        (
-            "- together: decoding and encoding a clip once an epoch, as if the features of a whole epoch "
-            "could be held; at every visit: as often as the cache is read"
-        ),
-        "- demo: its videos, encoder and main run; ViT-B-32: a minute of 480x360, the paper's sizes",
-        "",
-        *table(found),
-        "",
-    ]
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"epoch-cost_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "epoch-cost",
+        "One epoch: features from the cache, and computed anew",
+        options,
+        packages=PACKAGES,
+        notes=[
+            "CPU milliseconds of one clip in one epoch; 100 frames, fp32 encoders, bf16 training, each on one thread",
+            (
+                f"{options.questions} questions about every clip in groups of four: {visits} visits of an "
+                "epoch to a clip, at each of which the cache is read, every crc32c compared"
+            ),
+            (
+                "together: decoding and encoding a clip once an epoch, as if the features of a whole epoch "
+                "could be held; at every visit: as often as the cache is read"
+            ),
+            "demo: its videos, encoder and main run; ViT-B-32: a minute of 480x360, the paper's sizes",
+        ],
+        body=table(found),
+    )
     return 0
 
 

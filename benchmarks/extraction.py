@@ -14,25 +14,20 @@ import argparse
 import importlib.util
 import math
 import multiprocessing
-import os
-import platform
 import resource
 import shutil
 import sys
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 
 import av
 import numpy as np
 
 from benchmarks.extraction_stages import StageCosts, product_costs, stage_costs
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish, usable_cores
 from cache_schema import Clip, open_store
 from extract.block_queue import even_batch
 from extract.encoder_spec import EncoderSpec
@@ -262,7 +257,7 @@ def _comparisons(runs: list[Extracted], peers: dict[str, float], cores: int) -> 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--clips", type=int, default=20, help="clips of 60 s")
     parser.add_argument(
         "--encoders", default=f"{MODEL},{MODEL}:bf16,demo", help="NAME or NAME:PRECISION, by commas"
@@ -270,16 +265,14 @@ def main() -> int:
     parser.add_argument("--peer-clips", type=int, default=4, help="clips for the other loops")
     parser.add_argument("--no-peers", action="store_true", help="leave the other loops out")
     parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if options.clips <= 2 * cores:
         parser.error(f"--clips must be more than {2 * cores}, which are extracted for comparison")
     if not options.no_peers and importlib.util.find_spec("cv2") is None:
         parser.error(
             "the other loops read by OpenCV: `make bench-extract` installs it; or --no-peers"
         )
-    begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         videos = write_videos(folder, options.clips)
@@ -293,62 +286,44 @@ def main() -> int:
         peers = {}
         if not options.no_peers:
             peers = peer_rates(specs[MODEL], videos[: options.peer_clips], folder, cores)
-        lines = report(options, runs, peers, cores, time.monotonic() - begin)
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        name = f"extraction_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+        publish(
+            "extraction",
+            "Extraction: the whole against its stages, and against others' loops",
+            options,
+            packages=PACKAGES,
+            notes=notes(options, runs, cores),
+            body=table(runs, peers, cores),
+        )
     return 0
 
 
-def report(
-    options: argparse.Namespace,
-    runs: list[Extracted],
-    peers: dict[str, float],
-    cores: int,
-    seconds: float,
-) -> list[str]:
-    """Returns the whole result file."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+def notes(options: argparse.Namespace, runs: list[Extracted], cores: int) -> list[str]:
+    """Returns how all was measured, and where the extractions waited."""
     waits = "; ".join(
         f"{run.name} decoder {run.waits[0]:.1f} s, encoder {run.waits[1]:.1f} s, disk {run.waits[2]:.1f} s"
         for run in runs
     )
     return [
-        "# Extraction: the whole against its stages, and against others' loops",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
         (
-            f"- command: `python -m benchmarks.extraction --clips {options.clips} --encoders "
-            f"{options.encoders} --peer-clips {options.peer_clips}`, {seconds:.0f} s"
-        ),
-        (
-            f"- {options.clips} clips of {SECONDS} s, {WIDTH}x{HEIGHT}, H.264, {RATE} frames/s; "
+            f"{options.clips} clips of {SECONDS} s, {WIDTH}x{HEIGHT}, H.264, {RATE} frames/s; "
             f"{FRAMES} frames of each"
         ),
-        "- ViT-B-32 with random weights, demo: the small CLIP that ships; fp32 if not said otherwise",
+        "ViT-B-32 with random weights, demo: the small CLIP that ships; fp32 if not said otherwise",
         (
-            "- decode, preprocess, encode: CPU ms of a frame taken, alone on all cores in this run; bound: "
+            "decode, preprocess, encode: CPU ms of a frame taken, alone on all cores in this run; bound: "
             f"their sum over {cores} cores"
         ),
-        "- wall: loading the encoder, starting processes, writing, forcing to disk and verifying included",
+        "wall: loading the encoder, starting processes, writing, forcing to disk and verifying included",
         (
-            f"- start: what does not grow with the clips, from an extraction of {2 * cores} beside that of all; "
+            f"start: what does not grow with the clips, from an extraction of {2 * cores} beside that of all; "
             "1.10 from clips: how many it takes until wall / bound is 1.10"
         ),
+        "aims, for ViT-B-32: wall / bound <= 1.10, and with bf16 3.5 x the faster of the others' loops",
         (
-            "- aims, for ViT-B-32: wall / bound <= 1.10, and with bf16 3.5 x the faster of the others' loops"
-        ),
-        (
-            f"- the others' loops, written here from their documentation, on {options.peer_clips} clips, "
+            f"the others' loops, written here from their documentation, on {options.peer_clips} clips, "
             "without loading the model; they keep one pooled vector a frame, and the extraction all patches"
         ),
-        f"- waits summed over blocks: {waits}",
-        "",
-        *table(runs, peers, cores),
+        f"waits summed over blocks: {waits}",
     ]
 
 

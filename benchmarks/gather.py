@@ -6,15 +6,11 @@ The product is the equation to the letter: the mask and the float16 patches in o
 Both take turns on the same tensors, forward and backward; a ratio is that of two times of one turn.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import torch
@@ -22,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from train.freed_memory import keep_freed_memory
 from train.model.selection import select_patches
 
@@ -171,39 +167,27 @@ def report(rounds: int, draws: int) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--rounds", type=int, default=11, help="rounds that are counted")
     parser.add_argument("--draws", type=int, default=300, help="sampled gradients of a row")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    lines = [
-        "# Eq. 6 as a gather",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}, {torch.get_num_threads()} threads",
-        f"- load average {os.getloadavg()[0]:.1f}, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
-        (
-            f"- command: `python -m benchmarks.gather --threads {options.threads} "
-            f"--rounds {options.rounds} --draws {options.draws}`"
-        ),
-        (
-            "- float16 features, 100 frames; forward and backward; 16 selected frames, 196 patches "
-            "of 512, but for the last case, which is the demo's: 8 frames, 16 patches of 128"
-        ),
-        "- aims: at least 1.5 x faster, at most 0.2 x the peak of memory that torch hands out",
-        "",
-        *report(options.rounds, options.draws),
-        "",
-    ]
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"gather_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "gather",
+        "Eq. 6 as a gather",
+        options,
+        packages=["torch"],
+        notes=[
+            (
+                "float16 features, 100 frames; forward and backward; 16 selected frames, 196 patches "
+                "of 512, but for the last case, which is the demo's: 8 frames, 16 patches of 128"
+            ),
+            "aims: at least 1.5 x faster, at most 0.2 x the peak of memory that torch hands out",
+        ],
+        body=report(options.rounds, options.draws),
+    )
     return 0
 
 

@@ -6,9 +6,6 @@ The page cache is warm. Ratios are what is comparable: every loader's pass over 
 with a pass of the reference in the same round, into as many buffers of the same size, in the same order.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -17,8 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +21,7 @@ import numpy as np
 from benchmarks.batch_files import BatchFiles, question_set, write_batch_files
 from benchmarks.clip_readers import ClipSize
 from benchmarks.loader_peers import peers
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from cache_schema import open_store
 from train.batches import BatchLoader
 from train.epoch_order import Rows, epoch_batches
@@ -209,48 +204,35 @@ def comparisons(found: Measured) -> list[str]:
 
 
 def main(size: ClipSize = ClipSize(dim=512)) -> int:  # noqa: B008 -- frozen
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--clips", type=int, default=200, help="clips in the store")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that are counted")
     parser.add_argument("--threads", default="1,2,4", help="numbers of threads, by commas")
     parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
     shape, threads = Shape(), [int(count) for count in options.threads.split(",")]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         files = write_batch_files(Path(folder), options.clips, size)
         found = measure(files, shape, threads, options.rounds)
         clip_bytes = files.clip_bytes
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    lines = [
-        "# Supplying batches, page cache warm",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
-        (
-            f"- command: `python -m benchmarks.loader --clips {options.clips} --rounds {options.rounds} "
-            f"--threads {options.threads}`"
-        ),
-        (
-            f"- {options.clips} clips of {list(size.shape)} patches and CLS features, float16, "
-            f"{clip_bytes / 1e6:.2f} MB each; batches of {shape.clips} clips, {shape.questions_per_clip} "
-            "questions about each"
-        ),
-        f"- a pass is {shape.epochs} epochs, of a DataLoader one, of that over zarr-python a quarter",
-        "- memmap copy: the same clips in the same order, by one thread, into three reused batch buffers",
-        f"- simulated trainer: sleeps the time in which {TRAINER_SPEED:.0%} of the memmap's speed brings a batch",
-        "- medians over rounds; from, to: the range of the ratio",
-        "",
-        *table(found),
-        "",
-    ]
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"loader_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "loader",
+        "Supplying batches, page cache warm",
+        options,
+        packages=PACKAGES,
+        notes=[
+            (
+                f"{options.clips} clips of {list(size.shape)} patches and CLS features, float16, "
+                f"{clip_bytes / 1e6:.2f} MB each; batches of {shape.clips} clips, "
+                f"{shape.questions_per_clip} questions about each"
+            ),
+            f"a pass is {shape.epochs} epochs, of a DataLoader one, of that over zarr-python a quarter",
+            "memmap copy: the same clips in the same order, by one thread, into three reused batch buffers",
+            f"simulated trainer: sleeps the time in which {TRAINER_SPEED:.0%} of the memmap's speed brings a batch",
+            "medians over rounds; from, to: the range of the ratio",
+        ],
+        body=table(found),
+    )
     return 0
 
 

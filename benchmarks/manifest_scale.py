@@ -11,21 +11,18 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from cache_schema import (
     BlockClaim,
     ClipOutcome,
@@ -362,36 +359,20 @@ LINES = [
 ]
 
 
-def report(results: dict[int, dict[str, float]], command: str) -> list[str]:
-    """Returns the result file's lines."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow"))
+def table(results: dict[int, dict[str, float]]) -> list[str]:
+    """Returns the figures as the lines of a Markdown table, a column a size."""
     heads = [f"{clips:,} clips" for clips in results]
-    lines = [
-        "# A manifest of a million clips, and of ten",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end (shared machine), niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
-        f"- command: `{command}`",
-        f"- rows: made up, {FRAMES} frame numbers and times each; no features; parts of {PART_ROWS:,}",
-        "- each figure from a process of its own; memory is the most it had; lookups: median of 20",
-        '- "from disk": the store\'s files were dropped from the page cache before',
-        "",
-        f"| what | {' | '.join(heads)} | aim |",
-        f"|---|{'--:|' * len(heads)}--:|",
-    ]
+    lines = [f"| what | {' | '.join(heads)} | aim |", f"|---|{'--:|' * len(heads)}--:|"]
     for label, key, form, aim in LINES:
         values = [form.format(found[key]) if key in found else "" for found in results.values()]
         lines.append(f"| {label} | {' | '.join(values)} | {aim} |")
-    return [*lines, ""]
+    return lines
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--clips", type=int, nargs="+", default=[PART_ROWS, 10 * PART_ROWS])
     parser.add_argument("--folder", type=Path, help="where the stores are made; default: temporary")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -402,13 +383,18 @@ def main() -> int:
     for clips in options.clips:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             results[clips] = measure_size(Path(folder), clips)
-    sizes = " ".join(map(str, options.clips))
-    lines = report(results, f"python -m benchmarks.manifest_scale --clips {sizes}")
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"manifest-scale_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "manifest-scale",
+        "A manifest of a million clips, and of ten",
+        options,
+        packages=["numpy", "pyarrow"],
+        notes=[
+            f"rows: made up, {FRAMES} frame numbers and times each; no features; parts of {PART_ROWS:,}",
+            "each figure from a process of its own; memory is the most it had; lookups: median of 20",
+            '"from disk": the store\'s files were dropped from the page cache before',
+        ],
+        body=table(results),
+    )
     return 0
 
 

@@ -8,8 +8,6 @@ are given beside the wall's, because other jobs on the machine lengthen only the
 
 import argparse
 import json
-import os
-import platform
 import random
 import resource
 import subprocess
@@ -17,11 +15,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from cache_schema import open_questions
 from pipelines.datasets.json_stream import read_object
 from pipelines.datasets.registry import find
@@ -134,20 +130,9 @@ def measured(name: str, root: Path) -> dict[str, float]:
     }
 
 
-def report(rows: int, size: int, found: dict[str, dict[str, float]], parquet: int) -> list[str]:
-    """Returns the result as the lines of a Markdown page."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "numpy"))
+def table(found: dict[str, dict[str, float]]) -> list[str]:
+    """Returns the figures as the lines of a Markdown table."""
     return [
-        f"# {rows:,} questions, prepared and opened",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
-        f"- command: `python -m benchmarks.question_scale --rows {rows}`",
-        f"- {size / 1e9:.2f} GB of JSON in AGQA's shape; as Parquet {parquet / 1e6:.0f} MB",
-        "- each step in a process of its own, imports not counted; files in the page cache",
-        "",
         "| step | wall s | CPU s | peak memory GB | aim |",
         "|---|--:|--:|--:|---|",
         *(
@@ -155,17 +140,15 @@ def report(rows: int, size: int, found: dict[str, dict[str, float]], parquet: in
             f"| {LIMITS.get(name, '')} |"
             for name, f in found.items()
         ),
-        "",
     ]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--rows", type=int, default=AGQA_ROWS, help="questions")
     parser.add_argument(
         "--folder", type=Path, help="where the files are written; default: temporary"
     )
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,12 +160,17 @@ def main() -> int:
         size = write_annotations(root, options.rows)
         found = {name: run_step(name, root) for name in STEPS}
         parquet = _questions(root).stat().st_size
-    lines = report(options.rows, size, found, parquet)
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"question-scale_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "question-scale",
+        f"{options.rows:,} questions, prepared and opened",
+        options,
+        packages=["pyarrow", "numpy"],
+        notes=[
+            f"{size / 1e9:.2f} GB of JSON in AGQA's shape; as Parquet {parquet / 1e6:.0f} MB",
+            "each step in a process of its own, imports not counted; files in the page cache",
+        ],
+        body=table(found),
+    )
     return 0
 
 

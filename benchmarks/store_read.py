@@ -6,22 +6,17 @@ Absolute times are this machine's; the ratios are what is comparable. Readers ta
 and a ratio is that of two reads of one clip in one turn, so that a load on the machine falls on both.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.clip_readers import ClipSize, Contender, contenders, write_files
+from benchmarks.result_file import benchmark_parser, publish
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "google-crc32c", "zarr", "tensorstore", "h5py")
 
 Times = dict[str, np.ndarray]
@@ -65,21 +60,12 @@ def table(readers: list[Contender], stores: list[Times]) -> list[str]:
     return lines
 
 
-def hardware() -> str:
-    """Returns the processor's name and the number of cores that this process may use."""
-    cores = len(os.sched_getaffinity(0))
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.machine()}, {cores} cores"
-
-
 def main(size: ClipSize = ClipSize()) -> int:  # noqa: B008 -- frozen
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--clips", type=int, default=48, help="clips in the store")
     parser.add_argument("--rounds", type=int, default=9, help="rounds that are counted")
     parser.add_argument("--stores", type=int, default=5, help="times that all is written anew")
     parser.add_argument("--folder", type=Path, help="where the files are made; default: temporary")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
     stores = []
     # How the kernel lays a file out in memory differs from one writing to the next.
@@ -87,33 +73,19 @@ def main(size: ClipSize = ClipSize()) -> int:  # noqa: B008 -- frozen
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             readers = contenders(write_files(Path(folder), options.clips, size))
             stores.append(measure(readers, options.clips, options.rounds))
-    command = (
-        f"python -m benchmarks.store_read --clips {options.clips} --rounds {options.rounds} "
-        f"--stores {options.stores}"
+    publish(
+        "store-read",
+        "Reading a clip, page cache warm",
+        options,
+        packages=PACKAGES,
+        notes=[
+            f"{options.clips} clips of {list(size.shape)} float16, {size.bytes / 1e6:.2f} MB each",
+            "into a reused buffer, but for .npy files, tensorstore and zarr-python, which make a new array",
+            "the reference is a np.memmap that stays open; a ratio is that of two reads of one clip in a turn",
+            f"medians over {options.stores} times that all was written; from, to: the range of the ratio",
+        ],
+        body=table(readers, stores),
     )
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    shape = list(size.shape)
-    lines = [
-        "# Reading a clip, page cache warm",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}",
-        f"- load average {os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, {packages}, Linux {platform.release()}",
-        f"- command: `{command}`",
-        f"- features: {options.clips} clips of {shape} float16, {size.bytes / 1e6:.2f} MB each",
-        "- into a reused buffer, but for .npy files, tensorstore and zarr-python, which make a new array",
-        "- the reference is a np.memmap that stays open; a ratio is that of two reads of one clip in a turn",
-        f"- medians over {options.stores} times that all was written; from, to: the range of the ratio",
-        "",
-        *table(readers, stores),
-        "",
-    ]
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"store-read_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
     return 0
 
 

@@ -6,9 +6,6 @@ The steps are those of the demo's preset on random features of the demo's size. 
 step; a ratio is that of two steps of one turn.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -16,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from unittest import mock
@@ -29,7 +25,7 @@ from torch import Tensor, nn
 from benchmarks.batch_files import ANSWERS, question_set
 from benchmarks.clip_readers import ClipSize, write_store
 from benchmarks.gather import mask_product
-from benchmarks.store_read import RESULTS, hardware
+from benchmarks.result_file import benchmark_parser, publish
 from cache_schema import open_store
 from pipelines.presets import preset_path, read_preset
 from train.batches import Batch, BatchLoader
@@ -251,46 +247,36 @@ def data_wait(config: TrainConfig, steps: int) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--rounds", type=int, default=7, help="steps of every way that are counted")
-    parser.add_argument("--no-write", action="store_true", help="keep no result file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     config = next(iter(read_preset(preset_path("demo"), [], 1).runs.values()))
-    lines = [
-        "# A training step",
-        "",
-        f"- date: {datetime.now(UTC).date().isoformat()}",
-        f"- hardware: {hardware()}, {options.threads} threads",
-        f"- load average {os.getloadavg()[0]:.1f} at the start, niceness {os.nice(0)}",
-        f"- versions: Python {platform.python_version()}, torch {torch.__version__}",
-        (
-            f"- command: `python -m benchmarks.training_step --threads {options.threads} "
-            f"--rounds {options.rounds}`"
-        ),
-        (
-            f"- the demo's preset: {config.clips_per_batch} clips x {config.questions_per_clip} questions, "
-            f"{DEMO.frames} frames of {DEMO.patches} patches, D = {DEMO.dim}, {config.precision}"
-        ),
-        "",
-        data_wait(config, 3 * options.rounds),
-        "",
-        "| step | ms | x as trained |",
-        "|---|--:|--:|",
-        *way_rows(config, options.rounds),
-        "",
-        "| sizes | ms | x demo |",
-        "|---|--:|--:|",
-        *size_rows(config, options.rounds),
-        "",
-    ]
-    sys.stdout.write("\n".join(lines))
-    if not options.no_write:
-        cores = len(os.sched_getaffinity(0))
-        name = f"training-step_{platform.machine()}-{cores}core_{datetime.now(UTC).date()}.md"
-        (RESULTS / name).write_text("\n".join(lines), encoding="utf-8")
+    publish(
+        "training-step",
+        "A training step",
+        options,
+        packages=["torch"],
+        notes=[
+            (
+                f"the demo's preset: {config.clips_per_batch} clips x {config.questions_per_clip} questions, "
+                f"{DEMO.frames} frames of {DEMO.patches} patches, D = {DEMO.dim}, {config.precision}"
+            )
+        ],
+        body=[
+            data_wait(config, 3 * options.rounds),
+            "",
+            "| step | ms | x as trained |",
+            "|---|--:|--:|",
+            *way_rows(config, options.rounds),
+            "",
+            "| sizes | ms | x demo |",
+            "|---|--:|--:|",
+            *size_rows(config, options.rounds),
+        ],
+    )
     return 0
 
 
