@@ -40,6 +40,7 @@ def reproduce(
     from pipelines.reproduction.arms import ArmRun, run_arms
     from pipelines.reproduction.claims import SHIPPED, read_study
     from pipelines.reproduction.page import page
+    from pipelines.run_record import read_run
     from pipelines.summary import provenance
 
     study = read_study(claims_file or SHIPPED)
@@ -49,12 +50,18 @@ def reproduce(
         for claim in claims:
             typer.echo(f"{claim.group}: {claim.text} ({claim.source})")
         for arm in arms:
-            typer.echo(f"  {arm.name}: {seeds or arm.seeds} seeds on {arm.dataset} {arm.options}")
+            typer.echo(
+                f"  {arm.name}: {seeds or arm.seeds} seeds on {arm.dataset}, {study.differs(arm)}"
+            )
         return
     folder = home / "runs" / "reproduction"
     found = run_arms(arms, home=home, folder=folder, seeds=seeds, jobs=jobs, say=typer.echo)
     identity = ArmRun(arm=arms[0], seed=1, home=home, folder=folder).experiment().store().identity
-    about = provenance(identity, 1, "videodistill reproduce")
+    about = provenance(identity, 1, " ".join(["videodistill reproduce", *map(repr, groups or [])]))
+    runs = [
+        read_run(folder / arm.run_name(1 + n)) for arm in arms for n in range(len(found[arm.name]))
+    ]
+    about["hours_in_steps"] = round(sum(run.seconds for run in runs) / 3600, 2)
     date = datetime.now(UTC).date().isoformat()
     path = results / f"reproduction_{platform.machine()}_{date}.md"
     results.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from cache_schema import Question
 from cache_schema.errors import InputError, SchemaError
 from cache_schema.tables.question_table import QuestionTable, tabled
 from pipelines.prepared import load
+from pipelines.presets import dotted
 from pipelines.run_record import RunRecord, answers_of, read_run
 from pipelines.scores.answered import reported_split
 from pipelines.scores.official import OfficialScore, score_of
@@ -176,18 +177,10 @@ def _groups(
 
 
 def _differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[object, ...]]:
-    flat = [dict(_flat(config)) for config in configs]
+    flat = [dotted(config) for config in configs]
     names = dict.fromkeys(name for config in flat for name in config)
     found = {name: tuple(config.get(name) for config in flat) for name in names}
     return {name: values for name, values in found.items() if any(v != values[0] for v in values)}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def compare_folders(folders: Sequence[Path], home: Path, data_root: Path | None) -> Comparison:

@@ -166,6 +166,17 @@ def _nested(keys: list[str], value: str) -> Tree:
     return {keys[0]: _nested(keys[1:], value) if len(keys) > 1 else value}
 
 
+def dotted(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of options as one level: `model.selected` -> value, as `--set` names them."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """Two trees as one: `over` wins, table by table."""
     tree = dict(under)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from cache_schema.errors import InputError
-from pipelines.presets import merged
+from pipelines.presets import dotted, merged
 from pipelines.reproduction.interval import Interval
 from train.config import TrainConfig
 
@@ -98,6 +98,14 @@ class Study:
     arms: Mapping[str, Arm]
     claims: tuple[Claim, ...]
     convergence: Convergence
+    shared: Mapping[str, Any]
+    """Options of all arms, unless an arm has its own."""
+
+    def differs(self, arm: Arm) -> dict[str, Any]:
+        """An arm's own options, by dotted name: what is not so in all arms."""
+        shared = dotted(self.shared)
+        own = {k: v for k, v in dotted(arm.options).items() if k not in shared or shared[k] != v}
+        return own | ({"start_from": arm.after} if arm.after else {})
 
     def needed(self, only: list[str]) -> list[Arm]:
         """The arms of the claims in some groups (all, if none is named), each after those it needs.
@@ -147,7 +155,7 @@ def read_study(path: Path = SHIPPED) -> Study:
     wanted |= {*convergence.arms, convergence.baseline}
     if absent := sorted(wanted - arms.keys()):
         raise InputError(f"{path}: there is no arm {absent[0]!r}; known: {', '.join(arms)}.")
-    return Study(arms=arms, claims=claims, convergence=convergence)
+    return Study(arms=arms, claims=claims, convergence=convergence, shared=shared)
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

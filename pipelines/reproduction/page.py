@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.presets import dotted
 from pipelines.reproduction.claims import Claim, Convergence, Study
 from pipelines.reproduction.figures import HIT, Figures
 from pipelines.reproduction.interval import Interval
@@ -48,8 +49,10 @@ def page(
     lines += [
         (
             f"{held} of {measured} claims hold: the 95 % interval (Student's t over training seeds, paired by "
-            "seed) of the difference lies above zero (or, where no difference is claimed, on both sides of it). Percent are of test questions, best checkpoint by "
-            "validation; the videos are the same for all seeds."
+            "seed) of the difference lies above zero (or, where no difference is claimed, on both sides of "
+            "it). Percent are of test questions, best checkpoint by validation; the videos are the same for "
+            f"all seeds. Every arm is its data set's main run with {_options(dotted(study.shared))} and with "
+            "what the last table says of it."
         ),
         "",
     ]
@@ -60,13 +63,13 @@ def page(
         lines.append("")
     lines += _convergence(study.convergence, found)
     lines += ["## Arms", "", "Mean over seeds, and half the width of the 95 % interval.", ""]
-    lines += ["| arm | data set | seeds | " + " | ".join(_COLUMNS) + " |"]
-    lines += ["|---|---|--:|" + "--:|" * len(_COLUMNS)]
+    lines += ["| arm | data set | differs in | seeds | " + " | ".join(_COLUMNS) + " |"]
+    lines += ["|---|---|---|--:|" + "--:|" * len(_COLUMNS)]
     for name, seeds in found.items():
         cells = [_cell(seeds, figure, factor) for figure, factor in _COLUMNS.items()]
-        lines.append(
-            f"| {name} | {study.arms[name].dataset} | {len(seeds)} | {' | '.join(cells)} |"
-        )
+        arm = study.arms[name]
+        about_arm = [name, arm.dataset, _options(study.differs(arm)), str(len(seeds))]
+        lines.append(f"| {' | '.join([*about_arm, *cells])} |")
     return "\n".join([*lines, "", "```json", json.dumps(about, indent=2), "```", ""])
 
 
@@ -92,6 +95,10 @@ def _convergence(rule: Convergence, found: Mapping[str, Sequence[Figures]]) -> l
         shown = ", ".join(f"{100 * f['core']:.1f} / {f[HIT]:.2f}" for f in seeds)
         lines.append(f"| {arm} | {left} of {len(seeds)} | {shown} |")
     return [*lines, ""]
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in options.items())
 
 
 def _claim_row(claim: Claim, d: Interval | None) -> str:

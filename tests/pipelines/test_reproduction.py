@@ -138,6 +138,11 @@ def test_a_page_says_what_holds_and_what_was_not_run(tmp_path):
     text = page(study, study.claims, found, {"seed": 1})
     assert "1 of 1 claims hold" in text
     assert "| learned beats uniform | Table 4 | core | +50.0 ± 0.0 | yes |" in text
+    assert (
+        "main run with `steps=2`, `warmup_steps=1`, `validate_every=1`, `model.selected=4` and"
+        in text
+    )
+    assert "| uniform | demo | `model.sampler=uniform` | 2 | 20.5 ± 6.4 | - |" in text
     assert "| nowhere | accuracy | not run | - |" in text
     assert "| learned | 1 of 2 | 70.0 / 0.90, 71.0 / 0.60 |" in text
 
@@ -167,4 +172,5 @@ def test_the_command_trains_every_arm_once_and_goes_on(tmp_path):
     (result,) = (tmp_path / "results").glob("*.json")
     figures = json.loads(result.read_text())["figures"]
     assert [len(seeds) for seeds in figures.values()] == [2, 2]
+    assert json.loads(result.read_text())["about"]["command"] == "videodistill reproduce 'Sampling'"
     assert {"core", "hard", "accuracy", "hit"} <= figures["learned"][0].keys()
