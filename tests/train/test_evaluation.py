@@ -28,11 +28,15 @@ def model(small_needle, short_config):
     return build_model(short_config, sizes_of(small_needle.store.identity), len(VOCABULARY))
 
 
+@pytest.mark.parametrize("sampler", ["learned", "uniform", "random", "clip_similarity"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_reading_only_the_selected_frames_changes_no_bit(
-    small_needle, short_config, questions, model, precision
+    small_needle, short_config, questions, precision, sampler
 ):
-    config = replace(short_config, precision=precision, evaluation_questions=10)
+    options = replace(short_config.model, sampler=sampler)
+    config = replace(short_config, precision=precision, evaluation_questions=10, model=options)
+    torch.manual_seed(0)
+    model = build_model(config, sizes_of(small_needle.store.identity), len(VOCABULARY))
     lazy = Predictor(config, questions, small_needle.store, VOCABULARY, keep_logits=True)
     predictions = lazy.predict(model)
 

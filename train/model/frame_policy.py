@@ -42,7 +42,7 @@ class UniformPolicy(nn.Module):
         """Return the same K indices for all Q questions."""
         index_K: Tensor = self.get_buffer("index_K")
         index_QK = index_K.expand(t_QD.shape[0], -1)
-        return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)
+        return _certain(index_QK, self.frames, t_QD.dtype)
 
 
 class RandomPolicy(nn.Module):
@@ -67,7 +67,7 @@ class RandomPolicy(nn.Module):
             generator = torch.Generator(t_QD.device).manual_seed(_EVALUATION_SEED)
         rank = torch.rand(t_QD.shape[0], self.frames, generator=generator, device=t_QD.device)
         index_QK = rank.topk(self.selected, dim=-1).indices.sort(dim=-1).values
-        return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)
+        return _certain(index_QK, self.frames, t_QD.dtype)
 
 
 class ClipSimilarityPolicy(nn.Module):
@@ -96,4 +96,14 @@ class ClipSimilarityPolicy(nn.Module):
         question_QD1 = F.normalize(t_QD.float(), dim=-1).unsqueeze(-1)
         cosine_QN = (frames_CND[clip_of_question_Q] @ question_QD1).squeeze(-1)
         index_QK = cosine_QN.topk(self.selected, dim=-1).indices.sort(dim=-1).values
-        return FrameChoice(F.one_hot(index_QK, self.frames).to(t_QD.dtype), index_QK)
+        return _certain(index_QK, self.frames, t_QD.dtype)
+
+
+def _certain(index_QK: Tensor, frames: int, text_type: torch.dtype) -> FrameChoice:
+    """One-hot weights, never narrower than float32: Eq. 6 gives the patches their type.
+
+    Under autocast the text may be bfloat16, to which the patches would be rounded in training, and
+    not where an evaluation reads the selected frames alone.
+    """
+    y_QKN = F.one_hot(index_QK, frames).to(torch.promote_types(text_type, torch.float32))
+    return FrameChoice(y_QKN, index_QK)
