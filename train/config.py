@@ -151,6 +151,9 @@ class ModelConfig(_Strict):
     the text encoder, trained with the rest (the paper)."""
     standardise: bool = True
     """Centre and scale the frozen features with training statistics."""
+    whitened_text: bool = False
+    """Give the refinement two rows of text: t_cls, and t_cls whitened over the training questions,
+    which tells apart what a frozen text tower makes nearly alike (docs/demo.md)."""
     temporal_on_selected: bool = True
     """Add an embedding of the selected frame's index to its patches."""
     spatial_on_patches: bool = True
@@ -170,6 +173,11 @@ class ModelConfig(_Strict):
             "selection",
             self.selection == "hard" or self.sampler == "learned",
             "hard but for sampler='learned'",
+        )
+        self._require(
+            "whitened_text",
+            not self.whitened_text or (self.standardise and self.text != "finetune"),
+            "false where features are not standardised or the text encoder is trained",
         )
         self._require("gradient_frames", self.gradient_frames >= 0, "0 or more")
         self._require("sampler_gain", self.sampler_gain > 0, "above 0")

@@ -14,6 +14,7 @@ from train.question_set import QuestionSet
 
 _CLIPS_PER_READ = 8
 _MOST_SENTENCES = 16384
+_WHITENING_FLOOR = 0.01  # of the mean variance: directions below it are noise of few sentences
 _SMALLEST_DEVIATION = 1e-4  # a dimension that never changes is left at 0 instead of divided by 0
 
 
@@ -66,13 +67,24 @@ def fit_standardisation(
         cls.add(reader.read_cls(part))
         patch.add(reader.read_patches(part))
     asked = np.sort(generator.permutation(len(questions))[:_MOST_SENTENCES])
-    text_mean_D = torch.from_numpy(
-        questions.text_features(questions.pairs(asked).texts).astype(np.float64).mean(0)
-    )
+    text_SD = questions.text_features(questions.pairs(asked).texts).astype(np.float64)
     for module in model.modules():
         if isinstance(module, Standardisation):
             module.cls_mean.copy_(cls.mean())
             module.cls_std.copy_(cls.std())
             module.patch_mean.copy_(patch.mean())
             module.patch_std.copy_(patch.std())
-            module.text_mean.copy_(text_mean_D)
+            module.text_mean.copy_(torch.from_numpy(text_SD.mean(0)))
+            if module.text_whitening is not None:
+                module.text_whitening.copy_(torch.from_numpy(_whitening(text_SD)))
+
+
+def _whitening(rows_SD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[D, D], symmetric: the inverse root of the covariance, its small eigenvalues lifted."""
+    centred_SD = rows_SD - rows_SD.mean(0)
+    variance_D, axis_DD = np.linalg.eigh(centred_SD.T @ centred_SD / len(rows_SD))
+    lifted_D = variance_D.clip(0) + _WHITENING_FLOOR * variance_D.mean()
+    # Sentences that are all the same have no variance to whiten by.
+    root_D = np.sqrt(lifted_D) if lifted_D.all() else np.ones_like(lifted_D)
+    whitening_DD: NDArray[np.float64] = (axis_DD / root_D) @ axis_DD.T
+    return whitening_DD

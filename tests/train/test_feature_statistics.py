@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from train.feature_statistics import fit_standardisation
 from train.model.standardisation import Standardisation
@@ -48,3 +49,24 @@ def test_a_constant_dimension_is_not_divided_by_zero(small_needle, questions):
     fit_standardisation(model, small_needle.store, questions, clips=100, seed=0)
     assert model.cls_std[3] > 0
     assert model.cls(model.cls_mean)[3] == 0
+
+
+def test_whitened_questions_are_uncorrelated(small_needle, questions):
+    model = Standardisation(32, whiten_text=True)
+    fit_standardisation(model, small_needle.store, questions, clips=5, seed=0)
+    text = questions.text_features(questions.pairs(np.arange(len(questions))).texts)
+    centred = text - text.mean(0, dtype=np.float64)
+    strong = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    rows = model.text_rows(torch.from_numpy(text), torch.from_numpy(text))[:, 1].numpy()
+    assert abs(rows.mean(0)).max() < 1e-3
+    covariance = np.cov((rows @ strong.T).T, bias=True)
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3)
+    assert (np.diag(covariance) <= 1.001).all()
+    assert np.diag(covariance)[0] > 0.9
+
+
+def test_questions_that_are_all_the_same_whiten_nothing(small_needle, questions, monkeypatch):
+    monkeypatch.setattr(questions, "text_features", lambda texts: np.ones((len(texts), 32)))
+    model = Standardisation(32, whiten_text=True)
+    fit_standardisation(model, small_needle.store, questions, clips=5, seed=0)
+    assert model.text_whitening.isfinite().all()

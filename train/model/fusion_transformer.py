@@ -36,10 +36,14 @@ class FusionTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(dim) if final_norm else nn.Identity()
 
-    def forward(self, patch_QKPD: Tensor, t_QD: Tensor, index_QK: Tensor) -> Tensor:
-        """Return v*_cls [Q, D] from the frames' patches, t_cls and the frames' indices."""
+    def forward(self, patch_QKPD: Tensor, t: Tensor, index_QK: Tensor) -> Tensor:
+        """Return v*_cls [Q, D] from the frames' patches, the text and the frames' indices.
+
+        The text is t_cls [Q, D], or rows [Q, L, D], of which each is a token.
+        """
         frames = patch_QKPD.shape[1]
-        x_QSD = torch.cat([self.tokens(patch_QKPD, index_QK), t_QD.unsqueeze(1)], dim=1)
+        t_QLD = t.unsqueeze(1) if t.ndim == 2 else t
+        x_QSD = torch.cat([self.tokens(patch_QKPD, index_QK), t_QLD], dim=1)
         last = len(self.blocks) - 1
         for depth, block in enumerate(self.blocks):
             x_QSD = block(x_QSD, frames, cls_only=depth == last)

@@ -33,11 +33,9 @@ class VisionRefinementBlock(nn.Module):
             space_time, dim, heads, mlp_ratio=mlp_ratio, kernel=kernel
         )
 
-    def forward(
-        self, x_QSD: Tensor, t_QD: Tensor, frames: int, *, cls_only: bool = False
-    ) -> Tensor:
+    def forward(self, x_QSD: Tensor, t: Tensor, frames: int, *, cls_only: bool = False) -> Tensor:
         """Map tokens [Q, 1 + K * P, D] to the same shape, or to [Q, 1, D] with `cls_only`."""
-        out: Tensor = self.space_time(self.gate(x_QSD, t_QD), frames, cls_only=cls_only)
+        out: Tensor = self.space_time(self.gate(x_QSD, t), frames, cls_only=cls_only)
         return out
 
 
@@ -75,12 +73,15 @@ class VisionRefinement(nn.Module):
         )
         self.norm = nn.LayerNorm(dim) if final_norm else nn.Identity()
 
-    def forward(self, patch_QKPD: Tensor, t_QD: Tensor, index_QK: Tensor) -> Tensor:
-        """Return v*_cls [Q, D] from the selected patches, t_cls and the selected frames' indices."""
+    def forward(self, patch_QKPD: Tensor, t: Tensor, index_QK: Tensor) -> Tensor:
+        """Return v*_cls [Q, D] from the selected patches, the text and the selected frames' indices.
+
+        The text is t_cls [Q, D], or rows [Q, L, D] that the gates sum over (Section 3.2).
+        """
         frames = patch_QKPD.shape[1]
         x_QSD = self.tokens(patch_QKPD, index_QK)
         last = len(self.blocks) - 1
         for depth, block in enumerate(self.blocks):
-            x_QSD = block(x_QSD, t_QD, frames, cls_only=depth == last)
+            x_QSD = block(x_QSD, t, frames, cls_only=depth == last)
         out_QD: Tensor = self.norm(x_QSD[:, 0])
         return out_QD

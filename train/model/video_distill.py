@@ -84,7 +84,7 @@ class VideoDistill(nn.Module):
         config.check_selected(sizes)
         config.check_heads(sizes)
         config.check_text(tower is not None)
-        self.standardise = Standardisation(sizes.dim)
+        self.standardise = Standardisation(sizes.dim, whiten_text=config.whitened_text)
         self.text = nn.Linear(sizes.dim, sizes.dim) if config.text == "linear" else nn.Identity()
         self.sampler = _build_sampler(config, sizes)
         self.soft = config.selection == "soft"
@@ -157,7 +157,8 @@ class VideoDistill(nn.Module):
         """Section 3.4 and the head: logits [Q, A] from the patches of the K selected frames."""
         patch_QKPD = self.standardise.patch(selected_QKPD)
         t_QD = self.text(self.standardise.text(t_cls_QD))
-        v_star_QD = self.refinement(patch_QKPD, t_QD, choice.frame_index)
+        t_QLD = self.standardise.text_rows(t_cls_QD, t_QD)
+        v_star_QD = self.refinement(patch_QKPD, t_QLD, choice.frame_index)
         return Answering(
             self.head(v_star_QD), choice.frame_index, choice.y_soft, video=v_star_QD, text=t_QD
         )

@@ -24,6 +24,22 @@ def test_centres_and_scales_each_dimension():
     torch.testing.assert_close(module.text(x), x - module.text_mean)
 
 
+def test_without_whitening_the_text_is_one_row():
+    t_QD = torch.randn(2, 3)
+    assert Standardisation(3).text_rows(torch.randn(2, 3), t_QD) is t_QD
+    assert "text_whitening" not in Standardisation(3).state_dict()
+
+
+def test_a_second_row_is_centred_and_whitened():
+    module = Standardisation(3, whiten_text=True).double()
+    module.text_mean.copy_(torch.rand(3))
+    module.text_whitening.copy_(torch.randn(3, 3))
+    t_cls, t_QD = torch.randn(2, 2, 3).double()
+    rows = module.text_rows(t_cls, t_QD)
+    torch.testing.assert_close(rows[:, 0], t_QD)
+    torch.testing.assert_close(rows[:, 1], (t_cls - module.text_mean) @ module.text_whitening)
+
+
 def test_half_precision_features_come_out_in_the_buffers_precision():
     assert Standardisation(3).cls(torch.ones(3).half()).dtype == torch.float32
 
