@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from train.baselines.classifier import Classifier
 from train.config import FeatureSizes, ModelConfig
 from train.model.standardisation import Standardisation
+from train.model.taken_rows import take_rows
 from train.model.video_distill import Answering
 
 _SECTIONS, _FRAMES = 8, 12
@@ -95,11 +96,11 @@ class HCRN(nn.Module):
         )
         frame_CSOD = rearrange(frame_level, "(c s) o d -> c s o d", s=_SECTIONS)
         asked = repeat(t_QD, "q d -> (q s) d", s=_SECTIONS)
-        objects = rearrange(frame_CSOD[clip_of_question_Q], "q s o d -> (q s) o d")
+        objects = rearrange(take_rows(frame_CSOD, clip_of_question_Q), "q s o d -> (q s) o d")
         section = self.frame_question(objects, asked).mean(1)
         section_QSD = rearrange(section, "(q s) d -> q s d", s=_SECTIONS)
         _, (last_1CD, _) = self.video_lstm(motion_CSD)
-        video = self.video_motion(section_QSD, last_1CD[0][clip_of_question_Q])
+        video = self.video_motion(section_QSD, take_rows(last_1CD[0], clip_of_question_Q))
         video_QOD = self.video_question(video, t_QD)
         both = torch.cat([video_QOD, t_QD.unsqueeze(1) * video_QOD], dim=-1)
         pooled_QD = (self.attend(both).softmax(1) * video_QOD).sum(1)
