@@ -1,9 +1,16 @@
 """HCRN (Le et al., "Hierarchical Conditional Relation Networks for Video QA", CVPR 2020).
 
-What differs from the original: appearance is CLIP's CLS features (ResNet), motion the differences
-of neighbouring CLS features (ResNeXt-3D), the question t_cls (a bi-LSTM over GloVe), LayerNorm stands
-where BatchNorm stood, and the subsets of objects are drawn once, when the model is built: the
-original draws anew in every call, so that its test accuracy is random.
+What differs from the original and its public code (thaolmk54/hcrn-videoqa):
+
+- Appearance is CLIP's CLS features (ResNet), motion the differences of neighbouring CLS features
+  (ResNeXt-3D), the question t_cls (a bi-LSTM over GloVe), and a section has at most 12 frames (16).
+- Subsets of objects are drawn once, two of each size, when the model is built: the original draws
+  one of each size anew in every call, so that its test accuracy is random.
+- A section hands the mean of its objects to the video level; the original hands on all of them.
+- Features, motion and question enter as they are, without the original's linear maps. The readout
+  scores [object; question * object] by one linear map, where the original maps both first and has a
+  linear map with ELU in between.
+- LayerNorm stands where BatchNorm stood.
 
 Shapes: C = clips, Q = questions, N = frames, P = patches, D = feature width, S = sections,
 F = frames of a section, O = objects, A = answers.
@@ -22,7 +29,7 @@ from train.model.taken_rows import take_rows
 from train.model.video_distill import Answering
 
 _SECTIONS, _FRAMES = 8, 12
-_SUBSETS = 2  # of each size, as the original's default
+_SUBSETS = 2  # of each size; the original's code has 1 (spl_resolution), drawn anew in every call
 
 
 class ConditionalRelation(nn.Module):
