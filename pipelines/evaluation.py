@@ -15,6 +15,7 @@ from cache_schema.tables.question_table import QuestionTable, Split
 from pipelines.durations import read_durations, timed
 from pipelines.experiment import Experiment, is_newer, predictions_file
 from pipelines.scores.answered import reported_split
+from pipelines.scores.reruns import RERUNS
 from pipelines.scores.retrieval import rank_numbers, ranks
 from pipelines.sentences import load_sentences
 from pipelines.summary import Evaluated, Summary, provenance, summarise
@@ -95,6 +96,7 @@ def evaluate(experiment: Experiment, *, shortlist: int | None = None) -> Summary
     coverage = coverage_by_split(questions, asked.store.clip_ids)
     summary |= found | {
         "coverage": {split: counts.to_dict() for split, counts in coverage.items()},
+        "clip_cache_reruns": [n for n, run in experiment.runs.items() if run.method in RERUNS],
         "unknown_answers": _unknown_answers(experiment, asked.covered),
         "steps": next(iter(experiment.runs.values())).steps,
         "seconds": read_durations(folder),

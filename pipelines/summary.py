@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from cache_schema import FeatureIdentity, Question
+from pipelines.scores.reruns import rerun_note
 from train.metrics import accuracy, mean_frame_hit
 from train.predictions import Prediction
 
@@ -184,7 +185,9 @@ def _answered(summary: Summary) -> Table:
 
 
 def _caveats(summary: Summary) -> Iterator[str]:
-    """What a reader of the numbers has to know: what was left out, and what could not be answered."""
+    """What a reader of the numbers has to know: what they are of, and what was not or could not be asked."""
+    if reruns := summary.get("clip_cache_reruns"):
+        yield rerun_note(reruns)
     if shortlist := summary.get("retrieval", {}).get("shortlist"):
         yield (
             f"The model looked at {shortlist:,} clips for each caption; the others stand behind them by the "
