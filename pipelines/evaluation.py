@@ -18,7 +18,14 @@ from pipelines.scores.answered import reported_split
 from pipelines.scores.reruns import RERUNS
 from pipelines.scores.retrieval import rank_numbers, ranks
 from pipelines.sentences import load_sentences
-from pipelines.summary import Evaluated, Summary, provenance, summarise
+from pipelines.summary import (
+    MAJORITY,
+    MAJORITY_OF_ALL,
+    Evaluated,
+    Summary,
+    provenance,
+    summarise,
+)
 from pipelines.task_questions import task_questions
 from pipelines.text_tower import tower_loader
 from train.baselines.most_likely import majority_predictions
@@ -29,7 +36,6 @@ from train.loop import BEST, INITIAL
 from train.predictions import Prediction
 from train.retrieval import PairsReport, retrieve_run
 
-MAJORITY: Final = "majority"
 _LINES: Final = 10
 """How often the progress of a retrieval is told."""
 
@@ -117,6 +123,7 @@ def _answer(experiment: Experiment, asked: _Asked) -> Summary:
     training = asked.questions.in_split("train")
     if experiment.task == "answer" and len(training):
         answers[MAJORITY] = majority_predictions(training, asked.covered)
+        answers[MAJORITY_OF_ALL] = majority_predictions(training, asked.covered, over="all")
     return summarise(
         Evaluated(
             questions=asked.covered,

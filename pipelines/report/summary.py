@@ -13,6 +13,7 @@ METHODS = {
     "uniform": "uniform frames",
     "language_only": "language only",
     "majority": "majority answer",
+    "majority_all": "majority answer of all types",
     "mean_frame": "mean-frame probe",
     "single_frame": "single-frame probe",
 }

@@ -106,6 +106,24 @@ def test_without_levels_everything_is_core_and_nothing_is_not_a_number():
     assert found["frame_hit"] == {"main": None}
 
 
+def test_the_majority_of_all_types_is_counted_and_left_to_the_page():
+    answers = [_answer(i, right=i == 0) for i in range(3)]
+    found = summarise(
+        Evaluated(
+            questions=QUESTIONS,
+            evidence={},
+            answers={"main": answers, "majority": answers, "majority_all": answers},
+            at_init=None,
+        )
+    )
+    assert found["accuracy"]["majority_all"] == 0.5
+    assert found["per_type"]["order"]["accuracy"]["majority_all"] == 0.0
+    table = summary_table(found | {"dataset": "custom", "split": "test", "seed": 1})
+    assert [column.header for column in table.columns] == [
+        "questions", "n", "main", "major-\nity", "hit"
+    ]  # fmt: skip
+
+
 def test_the_table_says_what_was_left_out_and_what_cannot_be_answered(summary):
     summary |= {"dataset": "custom", "split": "test", "seed": 1}
     summary["clip_cache_reruns"] = []
