@@ -15,9 +15,17 @@ from cache_schema.tables.question_table import QuestionTable, Split
 from pipelines.durations import read_durations, timed
 from pipelines.experiment import Experiment, is_newer, predictions_file
 from pipelines.scores.answered import reported_split
+from pipelines.scores.reruns import RERUNS
 from pipelines.scores.retrieval import rank_numbers, ranks
 from pipelines.sentences import load_sentences
-from pipelines.summary import Evaluated, Summary, provenance, summarise
+from pipelines.summary import (
+    MAJORITY,
+    MAJORITY_OF_ALL,
+    Evaluated,
+    Summary,
+    provenance,
+    summarise,
+)
 from pipelines.task_questions import task_questions
 from pipelines.text_tower import tower_loader
 from train.baselines.most_likely import majority_predictions
@@ -28,7 +36,6 @@ from train.loop import BEST, INITIAL
 from train.predictions import Prediction
 from train.retrieval import PairsReport, retrieve_run
 
-MAJORITY: Final = "majority"
 _LINES: Final = 10
 """How often the progress of a retrieval is told."""
 
@@ -95,6 +102,7 @@ def evaluate(experiment: Experiment, *, shortlist: int | None = None) -> Summary
     coverage = coverage_by_split(questions, asked.store.clip_ids)
     summary |= found | {
         "coverage": {split: counts.to_dict() for split, counts in coverage.items()},
+        "clip_cache_reruns": [n for n, run in experiment.runs.items() if run.method in RERUNS],
         "unknown_answers": _unknown_answers(experiment, asked.covered),
         "steps": next(iter(experiment.runs.values())).steps,
         "seconds": read_durations(folder),
@@ -115,6 +123,7 @@ def _answer(experiment: Experiment, asked: _Asked) -> Summary:
     training = asked.questions.in_split("train")
     if experiment.task == "answer" and len(training):
         answers[MAJORITY] = majority_predictions(training, asked.covered)
+        answers[MAJORITY_OF_ALL] = majority_predictions(training, asked.covered, over="all")
     return summarise(
         Evaluated(
             questions=asked.covered,

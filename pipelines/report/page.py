@@ -32,6 +32,8 @@ def render_page(content: ReportContent) -> str:
         .render(
             content=content,
             levels=summary.levels(content.summary),
+            methods=summary.methods(content.summary),
+            reruns=summary.reruns(content.summary),
             total_seconds=summary.total_seconds(content.summary),
             loss=charts.line_chart(content.loss_curves, "{:.3g}".format),
             accuracy=charts.line_chart(

@@ -1,8 +1,10 @@
 """Reads a run's `summary.json` without trusting it: what is missing or odd is None, never an error."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from pipelines.scores.reruns import rerun_note
 
 Summary = Mapping[str, object]
 
@@ -11,10 +13,11 @@ METHODS = {
     "uniform": "uniform frames",
     "language_only": "language only",
     "majority": "majority answer",
+    "majority_all": "majority answer of all types",
     "mean_frame": "mean-frame probe",
     "single_frame": "single-frame probe",
 }
-"""Every way of answering that a summary may hold, and how the page calls it."""
+"""The ways of answering that the page has names, colours and a column for."""
 
 SAMPLERS = {
     "videodistill": "VideoDistill",
@@ -32,7 +35,7 @@ class Scores:
 
     questions: float | None
     accuracy: Mapping[str, float | None]
-    """A key of `METHODS` -> share of right answers."""
+    """A key of `methods` -> share of right answers."""
     frame_hit: Mapping[str, float | None]
     """A key of `SAMPLERS` -> share of the selected frames that lie in a ground-truth span."""
 
@@ -89,15 +92,28 @@ def table(summary: Summary, *keys: str) -> Summary:
     return value if isinstance(value, Mapping) else {}
 
 
+def methods(summary: Summary) -> dict[str, str]:
+    """How the page calls every run of a summary: `METHODS`, and any other by its own name."""
+    return METHODS | {n: n for n in table(summary, "accuracy") if n not in METHODS}
+
+
+def reruns(summary: Summary) -> str | None:
+    """The note on runs of other papers' models; None where there are none."""
+    named = found(summary, "clip_cache_reruns")
+    runs = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    return rerun_note(runs) if runs else None
+
+
 def levels(summary: Summary) -> list[Level]:
     """The question types by level: core, hard, then whatever else the summary names."""
     by_level: dict[str, list[TypeScores]] = {name: [] for name in _LEVELS}
+    runs = methods(summary)
     for name in table(summary, "per_type"):
         entry = table(summary, "per_type", name)
         level = text(entry, "level") or "other"
-        by_level.setdefault(level, []).append(TypeScores(name=name, scores=_scores(entry)))
+        by_level.setdefault(level, []).append(TypeScores(name=name, scores=_scores(entry, runs)))
     return [
-        Level(name=level, types=tuple(types), total=_total(summary, level))
+        Level(name=level, types=tuple(types), total=_total(summary, level, runs))
         for level, types in by_level.items()
         if types
     ]
@@ -110,9 +126,9 @@ def total_seconds(summary: Summary) -> float | None:
     return sum(known) if known else None
 
 
-def _total(summary: Summary, level: str) -> Scores:
+def _total(summary: Summary, level: str, runs: Iterable[str]) -> Scores:
     # The core figures are the summary's own top level; other levels have a table of their own.
-    scores = _scores(summary if level == "core" else table(summary, level))
+    scores = _scores(summary if level == "core" else table(summary, level), runs)
     return Scores(
         questions=number(summary, "questions", level),
         accuracy=scores.accuracy,
@@ -120,9 +136,9 @@ def _total(summary: Summary, level: str) -> Scores:
     )
 
 
-def _scores(entry: Summary) -> Scores:
+def _scores(entry: Summary, runs: Iterable[str]) -> Scores:
     return Scores(
         questions=number(entry, "questions"),
-        accuracy={method: number(entry, "accuracy", method) for method in METHODS},
+        accuracy={run: number(entry, "accuracy", run) for run in runs},
         frame_hit={sampler: number(entry, "frame_hit", sampler) for sampler in SAMPLERS},
     )

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cache_schema.errors import InputError
 from pipelines.scores.paper_tables import PaperColumn, PaperTable
+from pipelines.scores.reruns import RERUNS, rerun_note
 
 if TYPE_CHECKING:
     from pipelines.scores.scored_runs import ScoredRun
@@ -68,7 +69,9 @@ def beside_the_paper(table: PaperTable, runs: Sequence["ScoredRun"]) -> Compared
     published = tuple(_published(table))
     if table.dataset is not None:
         ours = [column for run in runs for column in _columns_of(table, run, runs)]
-        return ComparedTable(table=table, columns=(*published, *ours))
+        reruns = [run.name for run in runs if run.kind.partition(_WITHOUT_VIDEO)[0] in RERUNS]
+        said = (rerun_note(reruns),) if reruns else ()
+        return ComparedTable(table=table, columns=(*published, *ours), notes=said)
     kinds = {row.run for row in table.rows}
     for run in runs:
         if run.kind not in kinds:

@@ -122,6 +122,8 @@ model.sampler = "uniform"
 visual = "static"
 [runs.mean_frame]
 method = "mean_frame"
+[runs.text_only]
+method = "text_only"
 """
 
 
@@ -259,12 +261,16 @@ def test_from_videos_to_a_report(home):
         "train", "custom", *preset, "--set", "lr=0.1", home=home, code=2
     )
 
-    assert "Test accuracy on custom" in run("evaluate", "custom", *preset, home=home)
+    printed = run("evaluate", "custom", *preset, home=home)
+    assert "Test accuracy on custom" in printed
+    assert "CLIP-cache re-runs" in printed
     assert "nothing to do" in run("evaluate", "custom", *preset, home=home)
     summary = json.loads((home / "runs" / "custom" / "summary.json").read_text())
     assert set(summary["accuracy"]) == {
-        "videodistill", "uniform", "language_only", "mean_frame", "majority"
+        "videodistill", "uniform", "language_only", "mean_frame", "text_only", "majority",
+        "majority_all"
     }  # fmt: skip
+    assert summary["clip_cache_reruns"] == ["text_only"]
     assert summary["questions"]["core"] == 2 * 22
     assert set(summary["seconds"]) == {"extract", "train", "evaluate"}
     assert summary["identity"]["name"] == store.name

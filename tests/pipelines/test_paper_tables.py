@@ -8,6 +8,7 @@ import pytest
 from cache_schema.errors import InputError
 from pipelines.presets import PRESETS, read_preset
 from pipelines.scores.paper_tables import NUMBERS, paper_table
+from pipelines.scores.reruns import RERUNS, rerun_note
 from pipelines.scores.score_report import ScoreReport
 from pipelines.scores.score_rows import ScoreRow
 from pipelines.scores.scored_runs import ScoredRun, run_kind, score_runs
@@ -146,6 +147,15 @@ def test_without_the_video_a_run_has_its_change_from_the_run_with_it():
     assert "main, change" not in ours
     alone, _ = columns(3, blind)
     assert list(alone) == ["blind", "blind minus VideoDistill (w/o vision)"]
+
+
+def test_baselines_are_named_as_re_runs_below_the_table():
+    runs = scored("main", "videodistill", all=0.5), scored("blind", "hcrn/static", all=0.2)
+    _, compared = columns(3, *runs)
+    assert compared.notes == (rerun_note(["blind"]),)
+    assert as_markdown(compared).endswith("not their published numbers): blind")
+    assert columns(3, runs[0])[1].notes == ()
+    assert set(MODELS) - RERUNS == {"videodistill", "mean_frame", "single_random_frame"}
 
 
 def test_variants_stand_in_their_rows_and_seeds_are_averaged():

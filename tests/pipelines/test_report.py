@@ -17,6 +17,7 @@ from pipelines.report.content import Curve, Frame, ReportContent, Strip
 from pipelines.report.page import render_page
 from pipelines.report.summary import levels, number
 from pipelines.report.thumbnails import thumbnail_png
+from pipelines.scores.reruns import rerun_note
 
 PNG = thumbnail_png(np.zeros((4, 6, 3), np.uint8))
 ACCURACY = {
@@ -24,6 +25,7 @@ ACCURACY = {
     "uniform": 0.3,
     "language_only": 0.2,
     "majority": 0.1,
+    "majority_all": 0.076,
     "mean_frame": 0.25,
     "single_frame": 0.35,
 }
@@ -73,7 +75,7 @@ class Page(HTMLParser):
 
 def content(word: str = "word") -> ReportContent:
     """A small report in which `word` stands wherever foreign text can."""
-    scores = {"accuracy": ACCURACY, "frame_hit": FRAME_HIT}
+    scores = {"accuracy": ACCURACY | {word: 0.4321}, "frame_hit": FRAME_HIT}
     strip = Strip(
         question=word,
         answer=word,
@@ -102,6 +104,7 @@ def content(word: str = "word") -> ReportContent:
                 "new": {"level": word, "questions": 2, **scores},
             },
             "questions": {"core": 1200, "hard": 800},
+            "clip_cache_reruns": [word],
             "steps": 600,
             "seconds": {"generate": 100, "extract": 60, "train": 300, "evaluate": 20},
         },
@@ -195,6 +198,7 @@ ODD = {
         "versions": None,
     },
     "no numbers": {"accuracy": {"videodistill": "0.9", "uniform": float("nan"), "majority": True}},
+    "odd names": {"clip_cache_reruns": {"a": 1}, "accuracy": [1]},
     "too large": {"steps": 10**400, "created": "0001-01-01T00:00:00+14:00"},
     "half a type": {"per_type": {"a": {"level": "core", "frame_hit": None, "accuracy": {}}}},
 }
@@ -207,6 +211,16 @@ def test_what_is_missing_shows_as_a_dash(summary: dict[str, object]) -> None:
     assert "–" in page.visible
     assert not re.search(r"\b(None|nan|inf|Undefined)\b", page.visible)
     assert not page.named("rect", "bar videodistill")[1:]  # the legend's alone
+
+
+def test_every_run_has_a_column_and_re_runs_are_named(page: Page) -> None:
+    cells = [text for tag, text in page.texts if tag == "td"]
+    assert cells.count("43.2") == 3 + 2  # of the types, and over all of core and of hard
+    assert cells.count("7.6") == 3 + 2
+    assert "word" in [text for tag, text in page.texts if tag == "th"]
+    assert f"{rerun_note(['word'])}." in [text for tag, text in page.texts if tag == "p"]
+    bare = ReportContent(title="t", dataset=(), summary={"clip_cache_reruns": []})
+    assert "re-run" not in render_page(bare)
 
 
 def test_levels_come_in_order_and_are_named(page: Page) -> None:

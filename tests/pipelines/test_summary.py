@@ -3,6 +3,7 @@
 import pytest
 
 from cache_schema import Question
+from pipelines.scores.reruns import rerun_note
 from pipelines.summary import Evaluated, summarise, summary_table
 from train.predictions import Prediction
 
@@ -105,15 +106,36 @@ def test_without_levels_everything_is_core_and_nothing_is_not_a_number():
     assert found["frame_hit"] == {"main": None}
 
 
+def test_the_majority_of_all_types_is_counted_and_left_to_the_page():
+    answers = [_answer(i, right=i == 0) for i in range(3)]
+    found = summarise(
+        Evaluated(
+            questions=QUESTIONS,
+            evidence={},
+            answers={"main": answers, "majority": answers, "majority_all": answers},
+            at_init=None,
+        )
+    )
+    assert found["accuracy"]["majority_all"] == 0.5
+    assert found["per_type"]["order"]["accuracy"]["majority_all"] == 0.0
+    table = summary_table(found | {"dataset": "custom", "split": "test", "seed": 1})
+    assert [column.header for column in table.columns] == [
+        "questions", "n", "main", "major-\nity", "hit"
+    ]  # fmt: skip
+
+
 def test_the_table_says_what_was_left_out_and_what_cannot_be_answered(summary):
     summary |= {"dataset": "custom", "split": "test", "seed": 1}
+    summary["clip_cache_reruns"] = []
     assert summary_table(summary).caption is None
+    summary["clip_cache_reruns"] = ["hcrn", "mist"]
     summary["coverage"] = {
         "train": {"questions": 9, "covered_questions": 9},
         "test": {"questions": 2000, "covered_questions": 500},
     }
     summary["unknown_answers"] = {"videodistill": 0.25, "uniform": 0.25, "small": 0.5, "all": 0.0}
     assert summary_table(summary).caption.splitlines() == [
+        rerun_note(["hcrn", "mist"]),
         "test: 1,500 of 2,000 questions are left out: their clips have no features",
         "25.0% of the test answers are none of the classes of videodistill, uniform: they count as wrong",
         "50.0% of the test answers are none of the classes of small: they count as wrong",

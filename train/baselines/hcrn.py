@@ -1,9 +1,16 @@
 """HCRN (Le et al., "Hierarchical Conditional Relation Networks for Video QA", CVPR 2020).
 
-What differs from the original: appearance is CLIP's CLS features (ResNet), motion the differences
-of neighbouring CLS features (ResNeXt-3D), the question t_cls (a bi-LSTM over GloVe), LayerNorm stands
-where BatchNorm stood, and the subsets of objects are drawn once, when the model is built: the
-original draws anew in every call, so that its test accuracy is random.
+What differs from the original and its public code (thaolmk54/hcrn-videoqa):
+
+- Appearance is CLIP's CLS features (ResNet), motion the differences of neighbouring CLS features
+  (ResNeXt-3D), the question t_cls (a bi-LSTM over GloVe), and a section has at most 12 frames (16).
+- Subsets of objects are drawn once, two of each size, when the model is built: the original draws
+  one of each size anew in every call, so that its test accuracy is random.
+- A section hands the mean of its objects to the video level; the original hands on all of them.
+- Features, motion and question enter as they are, without the original's linear maps. The readout
+  scores [object; question * object] by one linear map, where the original maps both first and has a
+  linear map with ELU in between.
+- LayerNorm stands where BatchNorm stood.
 
 Shapes: C = clips, Q = questions, N = frames, P = patches, D = feature width, S = sections,
 F = frames of a section, O = objects, A = answers.
@@ -18,10 +25,11 @@ from torch import Tensor, nn
 from train.baselines.classifier import Classifier
 from train.config import FeatureSizes, ModelConfig
 from train.model.standardisation import Standardisation
+from train.model.taken_rows import take_rows
 from train.model.video_distill import Answering
 
 _SECTIONS, _FRAMES = 8, 12
-_SUBSETS = 2  # of each size, as the original's default
+_SUBSETS = 2  # of each size; the original's code has 1 (spl_resolution), drawn anew in every call
 
 
 class ConditionalRelation(nn.Module):
@@ -95,11 +103,11 @@ class HCRN(nn.Module):
         )
         frame_CSOD = rearrange(frame_level, "(c s) o d -> c s o d", s=_SECTIONS)
         asked = repeat(t_QD, "q d -> (q s) d", s=_SECTIONS)
-        objects = rearrange(frame_CSOD[clip_of_question_Q], "q s o d -> (q s) o d")
+        objects = rearrange(take_rows(frame_CSOD, clip_of_question_Q), "q s o d -> (q s) o d")
         section = self.frame_question(objects, asked).mean(1)
         section_QSD = rearrange(section, "(q s) d -> q s d", s=_SECTIONS)
         _, (last_1CD, _) = self.video_lstm(motion_CSD)
-        video = self.video_motion(section_QSD, last_1CD[0][clip_of_question_Q])
+        video = self.video_motion(section_QSD, take_rows(last_1CD[0], clip_of_question_Q))
         video_QOD = self.video_question(video, t_QD)
         both = torch.cat([video_QOD, t_QD.unsqueeze(1) * video_QOD], dim=-1)
         pooled_QD = (self.attend(both).softmax(1) * video_QOD).sum(1)

@@ -2,8 +2,10 @@
 
 What differs from the original: regions are CLIP's own patch tokens, averaged to 4 x 4, instead of 16
 crops encoded as images of their own; the text is the one row t_cls; answers are classes of a closed
-vocabulary by a linear map instead of dot products with encoded answers; a selection passes its
-gradient through the probability of what was selected.
+vocabulary by a linear map instead of dot products with encoded answers. A selection is the top k,
+hard and without any draw, and passes its gradient through the probability of what was selected; the
+original's k picks are soft sums of all rows under Gumbel noise, in tests too. The second layer
+selects by the question as the first has updated it; the original by CLIP's text in both.
 
 Shapes: C = clips, Q = questions, N = frames, P = patches, D = feature width, S = segments,
 F = frames of a segment, R = regions of a frame, A = answers.

@@ -17,6 +17,7 @@ from train.baselines.classifier import Classifier
 from train.baselines.encoder_layer import EncoderLayer
 from train.config import FeatureSizes, ModelConfig
 from train.model.standardisation import Standardisation
+from train.model.taken_rows import take_rows
 from train.model.video_distill import Answering
 
 _HIDDEN, _DROPOUT = 1024, 0.15
@@ -49,7 +50,7 @@ class PSAC(nn.Module):
     ) -> Answering:
         """Answer Q questions about C clips."""
         v_CND = self.self_attention(self.standardise.cls(cls_CND) + self.get_buffer("position_ND"))
-        v_QND, t_QD = v_CND[clip_of_question_Q], self.standardise.text(t_cls_QD)
+        v_QND, t_QD = take_rows(v_CND, clip_of_question_Q), self.standardise.text(t_cls_QD)
         # Co-attention: the affinity of every frame and the one text row, tanh as in the paper.
         key_QDn = rearrange(self.w_video(v_QND), "q n d -> q d n")
         affinity_QN = torch.tanh(self.w_text(t_QD).unsqueeze(1) @ key_QDn).squeeze(1)

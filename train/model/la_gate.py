@@ -23,7 +23,8 @@ class LAGate(nn.Module):
 
     per head (head outputs concatenated before $w_o$), plus the input skip of Section 3.2:
     `forward` returns $v_i + v^i_{distill}$. `dist` is a cosine in [-1, 1]: no softmax, no sigmoid,
-    and no row sees another one. Text of several rows sums its similarities (Section 3.2, "L > 1").
+    and no row sees another one. Text of several rows sums its similarities (Section 3.2, "L > 1");
+    all L rows count, so that none may be padding: there is no mask.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -48,7 +49,7 @@ class LAGate(nn.Module):
         return dist_QMH
 
     def forward(self, v_QMD: Tensor, t: Tensor) -> Tensor:
-        """Gate `v_QMD` by the text `t` of shape [Q, D] (t_cls) or [Q, L, D] (text rows)."""
+        """Gate `v_QMD` by the text `t` of shape [Q, D] (t_cls) or [Q, L, D] (text rows, no padding)."""
         t_QLD = t.unsqueeze(1) if t.ndim == 2 else t
         dist_QMH = self.importance(v_QMD, t_QLD)
         value = rearrange(self.w_v(v_QMD), "q m (h e) -> q m h e", h=self.heads)

@@ -5,9 +5,10 @@ S = 1 + K * P tokens.
 """
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
+
+from train.model.taken_rows import take_rows
 
 
 class PatchTokens(nn.Module):
@@ -28,8 +29,7 @@ class PatchTokens(nn.Module):
     def forward(self, patch_QKPD: Tensor, index_QK: Tensor) -> Tensor:
         """Return tokens [Q, S, D] from patches and the indices of the frames that they are of."""
         if self.temporal_embedding is not None:
-            # F.embedding, not indexing: its CPU backward adds in a fixed order.
-            time_QKD = F.embedding(index_QK, self.temporal_embedding)
+            time_QKD = take_rows(self.temporal_embedding, index_QK)
             patch_QKPD = patch_QKPD + rearrange(time_QKD, "q k d -> q k 1 d")
         if self.spatial_embedding is not None:
             patch_QKPD = patch_QKPD + self.spatial_embedding

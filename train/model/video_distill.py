@@ -27,6 +27,7 @@ from train.model.refinement import VisionRefinement
 from train.model.selection import select_patches
 from train.model.sparse_sampling import SparseSampling
 from train.model.standardisation import Standardisation
+from train.model.taken_rows import take_rows
 
 
 class Answering(NamedTuple):
@@ -109,7 +110,7 @@ class VideoDistill(nn.Module):
             return text_Q
         token_UT, place_Q = text_Q.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
         t_cls_UD: Tensor = self.tower(token_UT)[0]
-        return t_cls_UD[place_Q]
+        return take_rows(t_cls_UD, place_Q)
 
     def choose_frames(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cache_schema.errors import InputError
 from train.config import PretrainingConfig
 from train.model.masked_word_head import MaskedWordHead
+from train.model.taken_rows import take_rows
 from train.text_tower import TextTower
 
 
@@ -116,6 +117,6 @@ def masked_word_loss(
     with torch.no_grad():
         _, w_MTW = network(masked.token)
     pair_I, _ = masked.chosen.nonzero(as_tuple=True)
-    logit_IV = head(w_MTW[masked.chosen].to(v_star_MD.dtype), v_star_MD[pair_I])
+    logit_IV = head(w_MTW[masked.chosen].to(v_star_MD.dtype), take_rows(v_star_MD, pair_I))
     class_I = head.classes(token_MT[masked.chosen])
     return F.cross_entropy(logit_IV.float(), class_I, reduction="sum") / max(1, len(class_I))

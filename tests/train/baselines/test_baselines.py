@@ -80,6 +80,24 @@ def test_every_parameter_is_trained(asked, method):
 
 
 @pytest.mark.parametrize("method", BASELINES)
+def test_gradients_of_two_threads_do_not_vary(asked, method):
+    """Many questions about few clips: what they say of a clip must be added in a fixed order."""
+    torch.set_num_threads(2)  # conftest takes them back
+    many = 256  # with fewer, one thread does all of the sum
+    cls, patch, *_ = asked
+    batch = cls, patch, torch.randn(many, D), torch.randint(0, C, (many,))
+    model = build(method).eval()
+
+    def gradients():
+        logit = model(*batch, generator=torch.Generator().manual_seed(0)).logits
+        return torch.autograd.grad(logit.square().sum(), list(model.parameters()))
+
+    first = gradients()
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, gradients(), strict=True))
+
+
+@pytest.mark.parametrize("method", BASELINES)
 def test_sees_what_it_says_it_sees(asked, method):
     model = build(method).eval()
     cls, patch, text, clip_of_question = asked

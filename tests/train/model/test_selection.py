@@ -36,8 +36,8 @@ def test_values_and_gradients_equal_the_mask_product(clip_of_question, selected,
         value = select(y_soft, index, patch, clip_of_question)
         (gradient,) = torch.autograd.grad(value, y_soft, upstream)
         results.append((value, gradient))
-    torch.testing.assert_close(results[0][0], results[1][0])
-    torch.testing.assert_close(results[0][1], results[1][1])
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-12)
 
 
 def test_the_forward_is_a_copy_of_the_stored_patches_bit_for_bit():
