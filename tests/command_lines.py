@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 UsageError: Any = typer.BadParameter.__base__
 
 
+@cache
 def require_valid(line: str) -> None:
     """Parse a line that begins with `make` or `videodistill`; names in capitals stand for anything.
 
