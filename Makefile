@@ -1,6 +1,6 @@
 # Everything a person runs. `make` alone lists the targets.
 #
-#   make demo                      the whole path on rendered videos, about ten minutes on two cores
+#   make demo                      the whole path on rendered videos, 14 minutes on two cores
 #   make extract DATASET=agqa      stage one of another data set; says which files it wants where
 #   make extract DATASET=agqa DATA_ROOT=/videos/agqa      its annotations and videos lie elsewhere
 #   make demo SEED=2               other videos, their own store and runs

@@ -4,10 +4,10 @@
     ├── InputError                  exit 2: what the user asked for cannot be done
     ├── SchemaError                 metadata or a table breaks its schema; carries every problem
     └── StoreError
-        ├── StoreAbsent             nothing is there
-        ├── StoreForeign            something is there that is not a feature store
-        ├── StoreNewer              a store of a later format, or with features unknown here
-        ├── StoreOlder              a store of an earlier format
+        ├── StoreAbsent             exit 2: nothing is there
+        ├── StoreForeign            exit 2: something is there that is not a feature store
+        ├── StoreNewer              exit 2: a store of a later format, or with features unknown here
+        ├── StoreOlder              exit 2: a store of an earlier format
         ├── IdentityMismatch        a feature store, but of other features
         ├── StoreUnreachable        its server does not answer, or cannot do what is asked
         │   └── StoreDenied         it refuses: the credentials
@@ -80,17 +80,25 @@ class StoreError(VideoDistillError):
 class StoreAbsent(StoreError):
     """There is nothing at the store's path."""
 
+    exit_code = 2
+
 
 class StoreForeign(StoreError):
     """There is something at the store's path, and it is not a feature store."""
+
+    exit_code = 2
 
 
 class StoreNewer(StoreError):
     """The store was written by a later version of this project."""
 
+    exit_code = 2
+
 
 class StoreOlder(StoreError):
     """The store has a format that this version no longer reads."""
+
+    exit_code = 2
 
 
 class IdentityMismatch(StoreError):

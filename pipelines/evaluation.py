@@ -183,21 +183,20 @@ def _retrieve(experiment: Experiment, asked: _Asked, shortlist: int | None) -> S
 
 
 def _told(name: str, say: Callable[[str], None]) -> Callable[[PairsReport], None]:
-    """Tell the cost after the first pass, then how far it is, a few times."""
+    """Tell what is to be done before the first pass, its time after it, then how far it is, a few times."""
     shown = -1
 
     def tell(report: PairsReport) -> None:
         nonlocal shown
-        minutes, seconds = divmod(round(report.left_s), 60)
-        if shown < 0:
+        if not report.done:
             say(
-                f"{name}: {report.pairs:,} pairs of a caption and a clip, a pass each: about "
-                f"{minutes}:{seconds:02d} min"
+                f"{name}: {report.pairs:,} pairs of a caption and one of {report.clips:,} clips, a pass of "
+                "the model each"
             )
-            shown = 0
         elif (part := report.done * _LINES // report.pairs) > shown:
             shown = part
-            say(f"{name}: {report.done:,} pairs done, left {minutes}:{seconds:02d}")
+            minutes, seconds = divmod(round(report.left_s), 60)
+            say(f"{name}: {report.done:,} pairs done, about {minutes}:{seconds:02d} min left")
 
     return tell
 

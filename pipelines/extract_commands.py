@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from extract.tally import Tally
     from pipelines.datasets.annotations import Annotations
     from pipelines.datasets.dataset import Dataset
+    from pipelines.own_videos import OwnVideos
     from pipelines.workspace import Workspace
 
 
@@ -90,13 +91,15 @@ def extract(
     if any clip failed; the reasons stand in a CSV beside the store.
     """
     from pipelines.encoders import encoder_spec
+    from pipelines.own_videos import own_videos
     from pipelines.recipe_commands import extract_recipe
 
-    file, tag = extract_options.weights_file(model, weights, tag)
+    named = extract_options.named_weights(model, weights, tag, model_config)
     if recipe is not None:
         code = extract_recipe(
-            recipe, dataset=what[0] if what else None, videos=videos, out=out, weights=file,
-            model_config=model_config, tag=tag, workers=workers, backend=backend, dry_run=dry_run,
+            recipe, dataset=what[0] if what else None, videos=videos, out=out,
+            weights=named.located(dry_run=dry_run), model_config=model_config, tag=named.tag,
+            workers=workers, backend=backend, dry_run=dry_run,
         )  # fmt: skip
         raise typer.Exit(code)
     options = extract_options.job_options(
@@ -105,22 +108,25 @@ def extract(
         slurm=extract_options.slurm_options(slurm, slurm_file, slurm_set or ()),
     )  # fmt: skip
     chosen = extract_options.dataset_or_paths(what or [], out=out, store=store, data_root=data_root)
-    # What a data set lacks is said before what its encoder lacks.
+    # What clips lack is said before what their encoder lacks, and before its weights are fetched.
     dataset = None if isinstance(chosen, list) else chosen
-    ready = None
-    if dataset is not None:
-        ready = _ready(dataset, seed, home, data_root, dry_run)
+    ready, found = None, None
+    if isinstance(chosen, list):
+        found = own_videos(chosen, follow_links=follow_links)
+    else:
+        ready = _ready(chosen, seed, home, data_root, dry_run)
     spec = encoder_spec(
-        dataset, model, file, model_config, precision,
-        tag=tag, token_space=token_space, tokenizer=tokenizer, compile_tower=compile_tower,
+        dataset, model, named.located(dry_run=dry_run), model_config, precision,
+        tag=named.tag, token_space=token_space, tokenizer=tokenizer, compile_tower=compile_tower,
         device=extract_options.device_of(device, options),
     )  # fmt: skip
     job = _Job(
         spec=spec, options=options, frames=frames, workers=workers, retry_failed=retry_failed,
         status=status, dry_run=dry_run,
     )  # fmt: skip
-    if isinstance(chosen, list):
-        tally = job.own(chosen, str(out))
+    tally = None
+    if found is not None:
+        tally = job.own(found, str(out))
     elif ready is not None:
         space, annotations = ready
         tally = job.dataset(space, annotations, store)
@@ -183,13 +189,11 @@ class _Job:
                 options=self._options, progress=progress,
             )  # fmt: skip
 
-    def own(self, paths: list[Path], out: str) -> "Tally | None":
+    def own(self, found: "OwnVideos", out: str) -> "Tally | None":
         """Extracts videos of one's own; returns None after a dry run."""
         from extract.job import plan_extraction, run_extraction
         from extract.progress import describe
-        from pipelines.own_videos import own_videos
 
-        found = own_videos(paths, follow_links=self._options.follow_links)
         extra = (*self._options.extra_roots, *found.extra_roots)
         options = replace(self._options, root=found.root, extra_roots=extra)
         if self._dry_run:

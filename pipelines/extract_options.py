@@ -1,6 +1,7 @@
 """Options of extraction: what is encoded how, where videos may lie, who decodes and schedules."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
@@ -128,28 +129,63 @@ Pool = Annotated[
 ]
 
 
-def weights_file(
-    model: str | None, weights: str | None, tag: str | None
-) -> tuple[Path | None, str | None]:
-    """Returns the weights' file, and open_clip's tag of them where they were named by it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedWeights:
+    """The encoder's weights as they were named; published ones may have to be fetched."""
+
+    model: str | None
+    file: Path | None
+    """None where none was named, or published ones by their tag."""
+    tag: str | None
+    """open_clip's name of them."""
+    published: bool
+    """Whether the tag is all that was named."""
+
+    def located(self, *, dry_run: bool) -> Path | None:
+        """Returns the file, fetched if need be; a dry run takes it from the cache, or ends here.
+
+        Raises:
+            InputError: as `fetched_weights`.
+            Exit: a dry run has no file of published weights.
+        """
+        if not self.published:
+            return self.file
+        from extract.weights_download import cached_weights, fetched_weights
+
+        model, tag = str(self.model), str(self.tag)
+        if not dry_run:
+            return fetched_weights(model, tag)
+        file = cached_weights(model, tag)
+        if file is None:
+            typer.echo(
+                f"would fetch the weights {tag} of {model} first; which store it is, and what it lacks, is "
+                "known when they are here"
+            )
+            raise typer.Exit
+        return file
+
+
+def named_weights(
+    model: str | None, weights: str | None, tag: str | None, model_config: Path | None
+) -> NamedWeights:
+    """Says what `--weights` names; fetches nothing.
 
     Raises:
-        InputError: There is no such file, or no such published weights.
+        InputError: There is no such file, or no such published weights, or they do not fit the model.
     """
     from cache_schema import InputError
 
-    if weights is None:
-        return None, tag
-    file = Path(weights)
-    if file.is_file():
-        return file, tag
+    file = None if weights is None else Path(weights)
+    if file is None or file.is_file():
+        return NamedWeights(model=model, file=file, tag=tag, published=False)
     if model is None or file.suffix in _WEIGHT_SUFFIXES or file.name != weights:
         raise InputError(f"There is no weights file {weights}.")
     if tag not in {None, weights}:
         raise InputError(f"--weights names the published weights {weights!r}, and --tag {tag!r}.")
-    from extract.weights_download import fetched_weights
+    from extract.weights_download import require_published
 
-    return fetched_weights(model, weights), weights
+    require_published(model, str(weights), model_config)
+    return NamedWeights(model=model, file=None, tag=weights, published=True)
 
 
 def slurm_options(asked: bool, file: Path | None, changes: Sequence[str]) -> "SlurmOptions | None":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cache_schema import Clip, InputError, read_clips
+from cache_schema import Clip, InputError, SchemaError, read_clips
 
 VIDEO_SUFFIXES: Final = frozenset(
     [
@@ -60,8 +60,8 @@ def own_videos(paths: Sequence[Path], *, follow_links: bool = False) -> OwnVideo
         follow_links: whether linked folders below a named one are entered.
 
     Raises:
-        InputError: a folder holds no video, or an id is taken twice.
-        SchemaError: a list is broken, or a name cannot be an id.
+        InputError: a folder holds no video, a list is broken, or an id is taken twice.
+        SchemaError: a name cannot be an id.
     """
     absolute = [path.absolute() for path in paths]
     folders = [path if path.is_dir() else path.parent for path in absolute]
@@ -79,7 +79,7 @@ def own_videos(paths: Sequence[Path], *, follow_links: bool = False) -> OwnVideo
             for video in videos:
                 found.setdefault(video, _id_of(video.relative_to(path).with_suffix("")))
         elif path.suffix.lower() == ".csv":
-            listed += read_clips(path, path.parent)
+            listed += _listed(path)
         else:
             found.setdefault(path, _id_of(Path(path.stem)))
     taken = Counter(found.values())
@@ -93,6 +93,13 @@ def own_videos(paths: Sequence[Path], *, follow_links: bool = False) -> OwnVideo
         root=root,
         extra_roots=tuple(sorted(p if p.is_dir() else p.parent for p in links)),
     )
+
+
+def _listed(path: Path) -> list[Clip]:
+    try:
+        return read_clips(path, path.parent)
+    except SchemaError as error:
+        raise InputError(str(error)) from error
 
 
 def _videos_below(folder: Path, follow_links: bool) -> Iterator[Path]:

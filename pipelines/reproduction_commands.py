@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -34,8 +35,9 @@ def reproduce(
 ) -> None:
     """Train every arm of the paper's claims on the demo, and write which of them hold.
 
-    The demo must be extracted (`make extract`). Runs that are complete are kept: stop it when you
-    like, and go on later. About three hours on two cores.
+    Extract demo, demo-choices and demo-captions before (`videodistill extract demo`, ...); `make
+    reproduce` does all of it. Runs that are complete are kept: stop it when you like, and go on later.
+    About three hours on two cores. With groups named, the page is of these alone, and its name says so.
     """
     from pipelines.reproduction.arms import ArmRun, run_arms
     from pipelines.reproduction.claims import SHIPPED, read_study
@@ -63,7 +65,10 @@ def reproduce(
     ]
     about["hours_in_steps"] = round(sum(run.seconds for run in runs) / 3600, 2)
     date = datetime.now(UTC).date().isoformat()
-    path = results / f"reproduction_{platform.machine()}_{date}.md"
+    # A page of some groups is not to stand where that of all claims does.
+    about_groups = [re.sub(r"\W+", "-", name.lower()) for name in dict.fromkeys(groups or [])]
+    name = "_".join(["reproduction", platform.machine(), date, *about_groups])
+    path = results / f"{name}.md"
     results.mkdir(parents=True, exist_ok=True)
     path.write_text(page(study, claims, found, about), encoding="utf-8")
     figures = json.dumps({"about": about, "figures": found}, indent=2)

@@ -74,22 +74,12 @@ def store_verify(
     """
     from dataclasses import asdict
 
-    from cache_schema import (
-        InputError,
-        StoreAbsent,
-        StoreForeign,
-        StoreNewer,
-        StoreOlder,
-        verify_store,
-    )
+    from cache_schema import verify_store
     from pipelines.clip_progress import clip_progress
     from pipelines.store_report import print_findings, print_json
 
-    try:
-        with clip_progress("checking") as on_clip:
-            findings = verify_store(store, quick=quick, on_clip=on_clip)
-    except (StoreAbsent, StoreForeign, StoreNewer, StoreOlder) as error:
-        raise InputError(str(error)) from error
+    with clip_progress("checking") as on_clip:
+        findings = verify_store(store, quick=quick, on_clip=on_clip)
     wrong = any(finding.severity != "notice" for finding in findings)
     if as_json:
         listed = [asdict(finding) for finding in findings]

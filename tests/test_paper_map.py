@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_lines import require_valid
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/paper-map.md").read_text()
 NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::([\w.]+)`", TEXT)))
@@ -35,9 +37,27 @@ def test_every_row_names_code_and_a_test(row):
     assert any(path.startswith("tests/") for path in paths)
 
 
-@pytest.mark.parametrize("number", range(1, 11))
-def test_every_equation_of_the_method_has_a_row(number):
-    assert re.search(rf"^\| Eq\. {number},", TEXT, re.MULTILINE)
+def commanded() -> dict[str, str]:
+    """What -> its command, of the rows about equations, sections, tables and figures."""
+    section = TEXT.split("## Equations and sections")[1].split("## Where the paper is silent")[0]
+    cells = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return {row[0].removeprefix("| "): row[1] for row in cells if row[1] != "command"}
+
+
+@pytest.mark.parametrize(("what", "command"), commanded().items())
+def test_every_row_names_commands_that_exist(what, command):
+    commands = re.findall(r"`((?:make|videodistill) [^`]+)`", command)
+    assert commands, f"{what}: {command}"
+    for line in commands:
+        require_valid(line)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [*(f"Eq. {n}" for n in range(1, 11)), *(f"Table {n}" for n in range(1, 5)), "Figure 5"],
+)
+def test_every_equation_table_and_figure_has_a_row(what):
+    assert any(row.startswith(f"{what}, ") for row in commanded())
 
 
 def test_every_option_named_is_one_of_the_configuration():

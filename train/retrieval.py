@@ -58,15 +58,17 @@ class PairsReport:
     """How far a retrieval is."""
 
     done: int
-    """Pairs scored."""
+    """Pairs scored; 0 before the model runs."""
     pairs: int
     """Pairs to score."""
+    clips: int
+    """C, the gallery."""
     seconds: float
     """Since the start."""
 
     @property
     def left_s(self) -> float:
-        """Seconds that the rest will take, at the speed so far."""
+        """Seconds that the rest will take, at the speed so far; not to be told before the first pass."""
         return self.seconds * (self.pairs - self.done) / self.done
 
 
@@ -99,7 +101,7 @@ def retrieve_run(
             cosine with t_cls; the others come after them, by that cosine. None looks at all.
         checkpoint: file in `run_dir`.
         output: where to write the scores, as `write_scores` does; None writes nothing.
-        on_pairs: called after every pass; the first call tells what the whole will cost.
+        on_pairs: called before the first pass, and after every one with what the rest will cost.
         min_coverage: least share of the captions whose clips have features; the others are left out.
         load_tower: reads the encoder's text tower, for runs that have fine-tuned it.
 
@@ -192,12 +194,20 @@ def score_pairs(
         clip_ids: C clips.
         text_TD: sentence features.
         wanted_TC: which pairs.
-        on_pairs: called after every pass of at most `config.evaluation_questions` pairs.
+        on_pairs: called before the first pass, and after every one of at most
+            `config.evaluation_questions` pairs.
     """
     device = torch.device(config.device)
     all_text_TD = torch.from_numpy(text_TD).to(device)
     scores_TC = np.zeros(wanted_TC.shape, np.float32)
-    started, done, pairs = time.perf_counter(), 0, int(wanted_TC.sum())
+    started, done = time.perf_counter(), 0
+
+    def tell() -> None:
+        if on_pairs is not None:
+            seconds, pairs = time.perf_counter() - started, int(wanted_TC.sum())
+            on_pairs(PairsReport(done=done, pairs=pairs, clips=len(clip_ids), seconds=seconds))
+
+    tell()
     for group, cls_GND, patch_GNPD in _groups(config, reader, clip_ids, wanted_TC):
         cls, patch = (torch.from_numpy(part).to(device) for part in (cls_GND, patch_GNPD))
         within, text = np.nonzero(wanted_TC[:, group].T)
@@ -214,9 +224,7 @@ def score_pairs(
                 )
             scores_TC[text_R, group[clip_R]] = matching_score(logits_R2.float()).cpu().numpy()
             done += len(text_R)
-            if on_pairs is not None:
-                seconds = time.perf_counter() - started
-                on_pairs(PairsReport(done=done, pairs=pairs, seconds=seconds))
+            tell()
     return scores_TC
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cache_schema.errors import InputError, StoreAbsent
 from pipelines.experiment import Experiment
 from pipelines.parent_watch import end_with_parent
 from pipelines.reproduction.claims import Arm
@@ -88,6 +89,9 @@ def run_arms(
 
     Returns:
         The figures of every arm, in the order of its seeds.
+
+    Raises:
+        InputError: videos, features or sentences of an arm's data set are not there; nothing was trained.
     """
     runs = [
         ArmRun(arm=arm, seed=seed, home=home, folder=folder)
@@ -96,6 +100,7 @@ def run_arms(
         if seed <= (seeds or arm.seeds)
     ]
     waiting = [run for run in runs if run.measured() is None]
+    _require_extracted(waiting)
     say(f"reproduce: {len(runs) - len(waiting)} of {len(runs)} runs are complete in {folder}")
     started, done = time.monotonic(), 0
     context = multiprocessing.get_context("spawn")
@@ -124,6 +129,21 @@ def run_arms(
         ]
         for arm in arms
     }
+
+
+def _require_extracted(runs: Sequence[ArmRun]) -> None:
+    """Refuse before hours of training what would end it in the middle."""
+    for name, run in {run.arm.dataset: run for run in runs}.items():
+        experiment = run.experiment()
+        try:
+            experiment.store()
+            load_sentences(experiment.beside, experiment.annotations)
+        except (InputError, StoreAbsent) as error:
+            home = "" if run.home == Path() else f" --home {run.home}"
+            raise InputError(
+                f"The arm {run.arm.name!r} needs the data set {name!r} with its features: run `videodistill "
+                f"extract {name}{home}` first (`make reproduce` does). {error}"
+            ) from error
 
 
 def _startable(waiting: Sequence[ArmRun], running: Collection[ArmRun], room: int) -> list[ArmRun]:

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from cache_schema.errors import InputError
 from pipelines.presets import dotted, merged
@@ -13,6 +13,9 @@ from train.config import TrainConfig
 
 SHIPPED: Final = Path(__file__).with_name("claims.toml")
 DEFAULT_SEEDS: Final = 5
+
+FigureName = Literal["core", "hard", "hit", "accuracy", "recall_at_1", "recall_at_10"]
+Expected = Literal["above zero", "around zero"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,14 +57,19 @@ class Claim:
     text: str
     source: str
     """Where the paper says so."""
-    figure: str
-    """Which figure of the arms is compared: `core`, `hard`, `accuracy`, `hit`, `recall_at_1`."""
+    figure: FigureName
+    """Which figure of the arms is compared."""
     plus: tuple[str, ...]
     """Arms whose figures are added."""
     minus: tuple[str, ...]
     """Arms whose figures are taken away."""
-    expected: Literal["above zero", "around zero"] = "above zero"
+    expected: Expected = "above zero"
     """Where the 95 % interval of the sum is to lie: all of it above zero, or on both sides."""
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.figure, FigureName), (self.expected, Expected)):
+            if value not in get_args(known):
+                raise ValueError(f"{value!r} is none of {', '.join(get_args(known))}")
 
     def holds(self, found: Interval) -> bool | None:
         """Whether it holds by some seeds' interval; None where one seed gives none."""

@@ -37,8 +37,8 @@ def read_given(path: Path) -> dict[str, Given]:
               NExT-QA's open-ended results); the id is then `<video>_<number>`.
 
     Raises:
-        InputError: there is no such file, it is of no such form, or a question is there twice.
-        SchemaError: entries lack an id or an answer; carries the first of them with their lines.
+        InputError: there is no such file, it is of no such form, a question is there twice, or entries
+            lack an id or an answer; says where the first of them are.
     """
     if not path.is_file():
         raise InputError(f"There is no file of predictions {path}.")
@@ -54,10 +54,13 @@ def read_given(path: Path) -> dict[str, Given]:
                 f"{path} ends in {other!r}; predictions are .parquet (ours), .jsonl or .json."
             )
     given, twice = dict[str, Given](), list[str]()
-    for entry in entries:
-        if entry.question_id in given:
-            twice.append(f"{entry.question_id!r} ({entry.place})")
-        given[entry.question_id] = entry.given
+    try:
+        for entry in entries:
+            if entry.question_id in given:
+                twice.append(f"{entry.question_id!r} ({entry.place})")
+            given[entry.question_id] = entry.given
+    except SchemaError as error:
+        raise InputError(str(error)) from error
     if twice:
         raise InputError(
             f"{path} answers {len(twice):,} questions more than once: {shown(twice)}. Which answer counts "

@@ -43,6 +43,18 @@ def test_no_section_is_of_a_data_set_that_is_not_there():
     assert names == [d.name for d in DESCRIBED]
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("README.md", r"\*\*(\d+) data sets\*\*"),
+        ("CHANGELOG.md", r", (\d+) in their owners' files"),
+    ],
+)
+def test_as_many_data_sets_are_announced_as_are_there(file, said):
+    text = " ".join((PAGE.parents[1] / file).read_text(encoding="utf-8").split())
+    assert re.findall(said, text) == [str(len(DESCRIBED))]
+
+
 def test_the_example_is_the_template():
     text = PAGE.read_text(encoding="utf-8")
     for block in re.findall(

@@ -136,6 +136,35 @@ def test_weights_are_fetched_by_their_tag(videos, tmp_path, monkeypatch):
     assert "--weights FILE --tag laion2b_s34b_b79k" in printed
 
 
+def test_weights_are_not_fetched_where_nothing_is_extracted(videos, tmp_path, monkeypatch):
+    import huggingface_hub
+    import open_clip
+
+    def fetch(_cfg):
+        raise AssertionError("weights were fetched")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fetch)
+    words = ("--out", tmp_path / "s", "--encoder", "ViT-B-32", "--frames", "4", "--weights")
+    (tmp_path / "empty").mkdir()
+    assert "no video below" in run(tmp_path / "empty", *words, "laion2b_s34b_b79k", code=2)
+    assert "trained with QuickGELU" in run(videos, *words, "openai", code=2)
+
+    asked, cached = [], tmp_path / "w.safetensors"
+    cached.write_bytes(b"weights")
+    files = {}
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda *at: asked.append(at) or files.get(at)
+    )
+    told = run(videos, *words, "laion2b_s34b_b79k", "--dry-run")
+    assert "would fetch the weights laion2b_s34b_b79k of ViT-B-32 first" in told
+    assert {repo for repo, _ in asked} == {"laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}
+    assert [name.rpartition(".")[2] for _, name in asked] == ["safetensors", "bin"]
+    files[asked[-1]] = str(cached)
+    told = run(videos, *words, "laion2b_s34b_b79k", "--dry-run")
+    assert "3 of 3 clips to extract" in told
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "w.safetensors"}
+
+
 def test_help_does_not_load_what_the_work_needs():
     import subprocess
 

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from cache_schema import create_store
 from cache_schema.errors import InputError
+from extract.encoder_spec import identity_of
 from pipelines import steps
 from pipelines.cli import app
+from pipelines.datasets.annotations import Annotations
 from pipelines.datasets.demo.generate import generate
 from pipelines.datasets.registry import find
-from pipelines.encoders import encoder_spec
+from pipelines.encoders import default_store, encoder_spec
 from pipelines.reproduction.claims import Claim, read_study
 from pipelines.reproduction.interval import Interval
 from pipelines.reproduction.page import difference, page
@@ -117,6 +120,7 @@ def test_shipped_claims_fit_their_arms():
             TINY.replace('minus = ["uniform"]', 'minus = ["none"]'), "no arm 'none'", id="arm"
         ),
         pytest.param(TINY.replace("source", "sauce", 1), "is not a file of arms", id="unknown key"),
+        pytest.param(TINY.replace('"core"', '"cor"'), "'cor' is none of core, hard", id="figure"),
         pytest.param(
             TINY.replace("selected", "selcted", 1), "did you mean 'selected'", id="option"
         ),
@@ -147,6 +151,25 @@ def test_a_page_says_what_holds_and_what_was_not_run(tmp_path):
     assert "| learned | 1 of 2 | 70.0 / 0.90, 71.0 / 0.60 |" in text
 
 
+def test_nothing_is_trained_where_an_arm_has_no_features(tmp_path, monkeypatch):
+    (tmp_path / "claims.toml").write_text(TINY)
+    command = ["reproduce", "--claims", str(tmp_path / "claims.toml"), "--home", str(tmp_path)]
+
+    def refused() -> str:
+        with pytest.raises(InputError) as caught:
+            CliRunner().invoke(app, command, catch_exceptions=False)
+        assert f"run `videodistill extract demo --home {tmp_path}` first" in str(caught.value)
+        return str(caught.value)
+
+    assert "There is no feature store" in refused()
+    space = Workspace(home=tmp_path, dataset=find("demo"), seed=1)
+    create_store(default_store(space), identity_of(encoder_spec(space.dataset), 100))
+    assert "annotations/questions_train.jsonl" in refused()
+    monkeypatch.setattr("pipelines.experiment.load", lambda *_: Annotations(clips=[], questions=[]))
+    assert "The sentences of the data set have no features" in refused()
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_the_command_trains_every_arm_once_and_goes_on(tmp_path):
     space = Workspace(home=tmp_path, dataset=find("demo"), seed=1)
@@ -169,8 +192,10 @@ def test_the_command_trains_every_arm_once_and_goes_on(tmp_path):
     assert CliRunner().invoke(app, [*command, "Sampling"], catch_exceptions=False).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (runs / "uniform-seed2" / "figures.json").is_file()
-    (result,) = (tmp_path / "results").glob("*.json")
+    (result,) = (tmp_path / "results").glob("*_sampling.json")
     figures = json.loads(result.read_text())["figures"]
     assert [len(seeds) for seeds in figures.values()] == [2, 2]
     assert json.loads(result.read_text())["about"]["command"] == "videodistill reproduce 'Sampling'"
+    (whole,) = {*(tmp_path / "results").glob("*.json")} - {result}
+    assert [len(seeds) for seeds in json.loads(whole.read_text())["figures"].values()] == [1] * 4
     assert {"core", "hard", "accuracy", "hit"} <= figures["learned"][0].keys()

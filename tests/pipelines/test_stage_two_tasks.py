@@ -234,7 +234,7 @@ def test_captions_are_found_and_the_scores_are_those_of_the_data_set(
     home: Path, pretrained: Path
 ) -> None:
     printed = run(home, "evaluate", "msrvtt-retrieval", *tiny(home, "pretrain"))
-    assert "16 pairs of a caption and a clip" in printed
+    assert "16 pairs of a caption and one of 4 clips" in printed
     assert "R@10 (%)" in printed
     summary = json.loads((pretrained.parent / "summary.json").read_text())
     found = summary["retrieval"]
@@ -244,7 +244,7 @@ def test_captions_are_found_and_the_scores_are_those_of_the_data_set(
     assert {key: numbers[key] for key in scored} == scored
 
     short = run(home, "evaluate", "msrvtt-retrieval", *tiny(home, "pretrain"), "--shortlist", 2)
-    assert "8 pairs of a caption and a clip" in short
+    assert "8 pairs of a caption and one of 4 clips" in short
     assert "looked at 2 clips" in " ".join(short.split())
     summary = json.loads((pretrained.parent / "summary.json").read_text())
     assert summary["retrieval"]["shortlist"] == 2

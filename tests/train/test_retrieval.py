@@ -89,15 +89,16 @@ def test_the_patches_of_a_clip_are_read_once(model, config, store, texts):
     assert store.frames_read == some.any(axis=0).sum() * store.identity.frames
 
 
-def test_the_cost_is_told_with_the_first_pass_and_the_end_with_the_last(
+def test_the_cost_is_told_before_the_first_pass_and_its_time_after_every_one(
     model, config, store, texts
 ):
     told = []
     score_pairs(model, config, store, store.clip_ids, texts, wanted(store), told.append)
-    pairs = TEXTS * len(store.clip_ids)
-    assert {report.pairs for report in told} == {pairs}
-    assert [told[0].done, told[-1].done] == [config.evaluation_questions, pairs]
-    assert told[0].left_s == pytest.approx(told[0].seconds * (pairs - 5) / 5)
+    clips = len(store.clip_ids)
+    pairs = TEXTS * clips
+    assert {(report.pairs, report.clips) for report in told} == {(pairs, clips)}
+    assert [told[0].done, told[1].done, told[-1].done] == [0, config.evaluation_questions, pairs]
+    assert told[1].left_s == pytest.approx(told[1].seconds * (pairs - 5) / 5)
     assert told[-1].left_s == 0
 
 
