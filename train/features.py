@@ -75,6 +75,9 @@ class ResidentFeatures:
             part = slice(start, start + _CLIPS_PER_READ)
             self._cls[part] = torch.from_numpy(reader.read_cls(rows[part])).to(device)
             self._patch[part] = torch.from_numpy(reader.read_patches(rows[part])).to(device)
+        if device.type == "cuda":
+            # Batches take from it on streams of their own, which know nothing of this one.
+            torch.cuda.current_stream(device).synchronize()
 
     @property
     def identity(self) -> FeatureIdentity:
