@@ -27,6 +27,24 @@ def test_ways_to_supply_batches_take_turns(tmp_path, monkeypatch):
     assert lines[-1].startswith("- loader, store, no checksums")
 
 
+def test_what_a_run_does_unasked_is_compared_too():
+    speed = {
+        "memmap copy": [2.0],
+        "loader, store, crc32c, 2 threads": [4.0],
+        "loader, store, crc32c, 4 threads": [3.0],
+        "loader, store, no checksums, 2 threads": [5.0],
+        "DataLoader, .npy files": [1.0],
+        "DataLoader, zarr-python": [0.5],
+    }
+    waits = {name: [0.01] for name in speed}
+    lines = loader.comparisons(loader.Measured(reference=[2.0], speed=speed, waits=waits))
+    assert [line.partition(" x memmap")[0] for line in lines] == [
+        "- loader, store, crc32c, 4 threads: 1.50",
+        "- loader, store, crc32c, 2 threads: 2.00",
+        "- loader, store, no checksums, 2 threads: 2.50",
+    ]
+
+
 def test_reads_around_the_page_cache_are_measured(monkeypatch, capsys, tmp_path):
     command = ["cold_reads", "--clips", "3", "--rounds", "1", "--threads", "2", "--no-write"]
     monkeypatch.setattr(sys, "argv", [*command, "--folder", str(tmp_path)])
