@@ -52,4 +52,16 @@ def test_reads_around_the_page_cache_are_measured(monkeypatch, capsys, tmp_path)
         assert cold_reads.main(SMALL) == 0
     except InputError as error:
         pytest.skip(str(error))
-    assert "| O_DIRECT, crc32c | 2 |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| O_DIRECT, crc32c | 2 |" in told
+    (reference,) = [line for line in told.splitlines() if line.startswith("| page cache, no ")]
+    assert reference.count(" 1.00 |") >= 2
+
+
+def test_cold_reads_are_compared_with_the_reference_of_their_round():
+    plain = [(2.0, 1.0), (4.0, 3.0), (8.0, 2.0)]
+    found = {(cold_reads.REFERENCE, 1): plain, ("O_DIRECT, crc32c", 4): [(1.0, 0.5)] * 3}
+    assert cold_reads.table(found, 2 * 10**9)[2:] == [
+        "| page cache, no checksums | 1 | 0.50 | 1.00 | 1.00 | 1.00 |",
+        "| O_DIRECT, crc32c | 4 | 2.00 | 4.00 | 0.25 | 0.25 |",
+    ]
