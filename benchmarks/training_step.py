@@ -211,6 +211,8 @@ def batches_of_a_store(
             open_store(Path(folder) / "store"),
             clips=config.clips_per_batch,
             read_ahead=config.read_ahead,
+            read_ahead_bytes=config.read_ahead_mib << 20,
+            threads=config.read_threads,
         )
         order = (
             (None, asked)

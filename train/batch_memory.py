@@ -49,6 +49,8 @@ class BatchMemory:
             self.cls, self.patch = reusable(cls, device), reusable(patch, device)
         self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         self._left = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
+        # The caller's stream may still use what the allocator had in this place before.
+        self.leave()
 
     def enter(self) -> None:
         """Wait, before reading into it anew, until what was read before has been copied."""
@@ -63,8 +65,9 @@ class BatchMemory:
     def copy_to_device(self, clips: slice) -> None:
         """Copy some clips that were read; call it in `copying`."""
         if self.cls is not self.read_cls:
-            self.cls[clips].copy_(self.read_cls[clips], non_blocking=True)
-            self.patch[clips].copy_(self.read_patch[clips], non_blocking=True)
+            beside = self._stream is not None  # elsewhere nothing would wait for the copies' end
+            self.cls[clips].copy_(self.read_cls[clips], non_blocking=beside)
+            self.patch[clips].copy_(self.read_patch[clips], non_blocking=beside)
 
     def hand_over(self) -> None:
         """Let the caller's work on the device wait for the copies."""
@@ -75,3 +78,9 @@ class BatchMemory:
         """Let the next copies into it wait for the caller's work up to here."""
         if self._stream is not None and self._left is not None:
             self._left.record(torch.cuda.current_stream(self._stream.device))
+
+    def abandon(self) -> None:
+        """Leave it in the middle of an order: copies that were begun end before anything else."""
+        self.leave()
+        if self._stream is not None:
+            self._stream.synchronize()

@@ -145,6 +145,8 @@ class BatchLoader:
                     coming.append((next_tag, memory, pool.submit(self._begin, pool, rows, memory)))
         finally:
             pool.shutdown(cancel_futures=True)
+            for memory in self._memories:
+                memory.abandon()
 
     def _begin(self, pool: ThreadPoolExecutor, rows: Rows, memory: BatchMemory) -> "_Reading":
         """Thread body: look up what a batch is about, and have its clips read."""

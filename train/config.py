@@ -163,7 +163,8 @@ class ModelConfig(_Strict):
     head_dropout: float = 0.0
     """Dropout inside the answer head."""
     attention: AttentionKernel = "auto"
-    """`auto` is explicit matrix products on CPU and torch's fused kernel elsewhere."""
+    """`auto` is explicit matrix products on CPU and torch's fused kernels elsewhere, which on a CPU are
+    slower (docs/adr/0005-attention-on-cpu.md)."""
 
     def __post_init__(self) -> None:
         self._check_types()

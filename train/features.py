@@ -1,6 +1,7 @@
 """Where features come from: the store, a copy in memory, or a video that shows nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -75,6 +76,9 @@ class ResidentFeatures:
             part = slice(start, start + _CLIPS_PER_READ)
             self._cls[part] = torch.from_numpy(reader.read_cls(rows[part])).to(device)
             self._patch[part] = torch.from_numpy(reader.read_patches(rows[part])).to(device)
+        if device.type == "cuda":
+            # Batches take from it on streams of their own, which know nothing of this one.
+            torch.cuda.current_stream(device).synchronize()
 
     @property
     def identity(self) -> FeatureIdentity:
@@ -104,11 +108,13 @@ class ResidentFeatures:
             torch.index_select(self._patch, 0, rows, out=out)
             return
         place = rows[:, None] * self.identity.frames + frames
-        torch.index_select(self._patch.flatten(0, 1), 0, place.flatten(), out=out.flatten(0, 1))
+        out_FPD = out.view(-1, *out.shape[2:])
+        torch.index_select(self._patch.flatten(0, 1), 0, place.flatten(), out=out_FPD)
 
     def read_cls(self, clip_ids: Sequence[str], out: Half | None = None) -> Half:
         """CLS features [B, N, D] of B clips, on the host."""
-        return _filled(self._cls[self._rows(clip_ids)].cpu().numpy(), out)
+        shape = (len(clip_ids), *self._cls.shape[1:])
+        return self._on_host(shape, out, partial(self.take_cls, clip_ids))
 
     def read_patches(
         self,
@@ -117,15 +123,30 @@ class ResidentFeatures:
         out: Half | None = None,
     ) -> Half:
         """Patch features [B, N, P, D], or [B, K, P, D] of the frames [B, K], on the host."""
-        rows = self._rows(clip_ids)
         if frames is None:
-            return _filled(self._patch[rows].cpu().numpy(), out)
+            shape = (len(clip_ids), *self._patch.shape[1:])
+            return self._on_host(shape, out, partial(self.take_patches, clip_ids))
         chosen = torch.from_numpy(frames).to(self.device)
-        return _filled(self._patch[rows[:, None], chosen].cpu().numpy(), out)
+        shape = (*frames.shape, *self._patch.shape[2:])
+        return self._on_host(shape, out, partial(self.take_patches, clip_ids, frames=chosen))
 
     def frame_times(self, clip_id: str) -> NDArray[np.float64]:
         """Presentation time of every frame [N], in seconds."""
         return self._reader.frame_times(clip_id)
+
+    def _on_host(
+        self, shape: tuple[int, ...], out: Half | None, take: Callable[[Tensor], None]
+    ) -> Half:
+        """What `take` copies, in `out` where there is one; a copy in the host's memory goes straight."""
+        half = np.empty(shape, np.float16) if out is None else out
+        host = torch.from_numpy(half)
+        if self.device.type == "cpu":
+            take(host)
+        else:
+            taken = torch.empty_like(host, device=self.device)
+            take(taken)
+            host.copy_(taken)
+        return half
 
     def _rows(self, clip_ids: Sequence[str]) -> Tensor:
         return torch.tensor([self._row[clip_id] for clip_id in clip_ids], device=self.device)

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from cache_schema.layout import ShardShape
 from cache_schema.shards.remote_shards import RemoteShards
 from cache_schema.shards.shard import checksums, decode_index
 from cache_schema.shards.shard_file import ShardFiles, ShardRead, fail
+from cache_schema.shards.turns import Turns
 from cache_schema.storage.durable_files import TEMPORARY_PREFIX, Buffer, temporary_name
 from cache_schema.store_root import StoreRoot
 
@@ -30,8 +31,8 @@ class ShardCache:
     Args:
         folder: where copies are kept.
         root: the store.
-        max_bytes: about as much is kept in the whole folder, and the oldest copies go first; no
-            limit by default.
+        max_bytes: about as much is kept in the whole folder. Then the oldest copies of other stores
+            go, and where there are none no more is kept. No limit by default.
 
     Raises:
         InputError: the folder is taken by a file, or the limit is negative.
@@ -48,18 +49,41 @@ class ShardCache:
         self.hits = 0
         """Reads that a copy has answered, in this process."""
         self.misses = 0
-        """Shards that had to be fetched, in this process."""
-        self._written = 0
-        self._looked = False
+        """Shards that were fetched to be kept, in this process."""
+        self.turns = Turns()
+        """Who fetches which shard, in this process."""
+        self._held = 0
+        self._since_look = max_bytes or 0
+        self._full = False
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"The cache cannot be in {folder}, which is a file.") from error
 
+    def room_for(self, shards: int, size: int) -> int:
+        """Returns how many copies of some shards are to be kept, and counts them as if they were there.
+
+        What is full stays as it is: an epoch reads every shard once, in ever another order, so that
+        each copy which made room for another would be gone before it is wanted again. Only old
+        copies of other stores make room. About right where threads or processes ask at once.
+        """
+        limit = self.max_bytes
+        if limit is None:
+            return shards
+        if self._full or size > limit:
+            return 0
+        wanted = min(shards, limit // size) * size
+        # Other processes write too, so the folder is looked at again now and then.
+        if self._held + wanted > limit or self._since_look >= limit * _LOOK_AFTER:
+            self._make_room(limit, wanted)
+        kept = min(shards, max(0, limit - self._held) // size)
+        self._held += kept * size
+        self._since_look += kept * size
+        self._full = kept < shards
+        return kept
+
     def keep(self, place: str, content: Buffer) -> None:
-        """Keeps a copy, in place of one that was there; does nothing where there is no room."""
-        if self.max_bytes is not None and len(content) > self.max_bytes:
-            return
+        """Keeps a copy, in place of one that was there."""
         path = self.root / place
         temporary = temporary_name(path)
         # A cache that is full or may not be written costs time, not the reader's work.
@@ -70,31 +94,27 @@ class ShardCache:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-            self._written += len(content)
-            self._make_room()
 
-    def _make_room(self) -> None:
-        # Other processes write too, so the folder is looked at again now and then.
-        limit = self.max_bytes
-        if limit is None or (self._looked and self._written < limit * _LOOK_AFTER):
-            return
-        self._looked, self._written = True, 0
+    def _make_room(self, limit: int, wanted: int) -> None:
         copies = []
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 if name.startswith(("c.", TEMPORARY_PREFIX)):
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):
                         path = Path(folder, name)
                         status = path.stat()
-                        copies.append((status.st_mtime, status.st_size, path))
-        held = sum(size for _, size, _ in copies)
-        if held <= limit:
-            return
-        for _, size, path in sorted(copies):
-            if held <= limit * _SHRINK_TO:
+                        own = name.startswith("c.") and path.is_relative_to(self.root)
+                        copies.append((own, status.st_mtime, status.st_size, path))
+        held = sum(size for _, _, size, _ in copies)
+        room = limit if held + wanted <= limit else min(limit * _SHRINK_TO, limit - wanted)
+        for own, _, size, path in sorted(copies):
+            # Its own copies go only where the limit was lowered.
+            if held <= (limit if own else room):
                 break
-            path.unlink(missing_ok=True)
-            held -= size
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                held -= size
+        self._held, self._since_look = held, 0
 
 
 class CachedShards:
@@ -126,9 +146,20 @@ class CachedShards:
             StoreUnreachable: the server does not answer, or refuses.
         """
         left = self._read_copies(reads)
+        if left:
+            with self._cache.turns.hold({read.place for read in left}):
+                # Another thread may have fetched them while this one waited.
+                left = self._read_copies(left)
+                self._fetch({read.place: read.clip_id for read in left})
         self._cache.hits += len(reads) - len(left)
-        clip_of = {read.place: read.clip_id for read in left}
-        for place, part in self._remote.read_whole(list(clip_of)):
+        # What finds no room in the cache is read from the source, as without one.
+        self._remote.read_all(self._read_copies(left))
+
+    def _fetch(self, clip_of: Mapping[str, str]) -> None:
+        """Keeps copies of shards that there is room for."""
+        size = self._shape.file_bytes(self._shape.chunks)
+        wanted = list(clip_of)[: self._cache.room_for(len(clip_of), size)]
+        for place, part in self._remote.read_whole(wanted):
             if isinstance(part, FileNotFoundError):
                 fail(self._remote.name(place), clip_of[place], "is missing")
             if isinstance(part, OSError):
@@ -139,8 +170,6 @@ class CachedShards:
                 fail(self._remote.name(place), clip_of[place], f"is damaged: {error}")
             self._cache.misses += 1
             self._cache.keep(place, part.content)
-        # What found no room in the cache is read from the source, as without one.
-        self._remote.read_all(self._read_copies(left))
 
     def _read_copies(self, reads: Sequence[ShardRead]) -> list[ShardRead]:
         """Reads what there are sound copies of, and returns the rest."""

@@ -27,6 +27,24 @@ def test_ways_to_supply_batches_take_turns(tmp_path, monkeypatch):
     assert lines[-1].startswith("- loader, store, no checksums")
 
 
+def test_what_a_run_does_unasked_is_compared_too():
+    speed = {
+        "memmap copy": [2.0],
+        "loader, store, crc32c, 2 threads": [4.0],
+        "loader, store, crc32c, 4 threads": [3.0],
+        "loader, store, no checksums, 2 threads": [5.0],
+        "DataLoader, .npy files": [1.0],
+        "DataLoader, zarr-python": [0.5],
+    }
+    waits = {name: [0.01] for name in speed}
+    lines = loader.comparisons(loader.Measured(reference=[2.0], speed=speed, waits=waits))
+    assert [line.partition(" x memmap")[0] for line in lines] == [
+        "- loader, store, crc32c, 4 threads: 1.50",
+        "- loader, store, crc32c, 2 threads: 2.00",
+        "- loader, store, no checksums, 2 threads: 2.50",
+    ]
+
+
 def test_reads_around_the_page_cache_are_measured(monkeypatch, capsys, tmp_path):
     command = ["cold_reads", "--clips", "3", "--rounds", "1", "--threads", "2", "--no-write"]
     monkeypatch.setattr(sys, "argv", [*command, "--folder", str(tmp_path)])
@@ -34,4 +52,16 @@ def test_reads_around_the_page_cache_are_measured(monkeypatch, capsys, tmp_path)
         assert cold_reads.main(SMALL) == 0
     except InputError as error:
         pytest.skip(str(error))
-    assert "| O_DIRECT, crc32c | 2 |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| O_DIRECT, crc32c | 2 |" in told
+    (reference,) = [line for line in told.splitlines() if line.startswith("| page cache, no ")]
+    assert reference.count(" 1.00 |") >= 2
+
+
+def test_cold_reads_are_compared_with_the_reference_of_their_round():
+    plain = [(2.0, 1.0), (4.0, 3.0), (8.0, 2.0)]
+    found = {(cold_reads.REFERENCE, 1): plain, ("O_DIRECT, crc32c", 4): [(1.0, 0.5)] * 3}
+    assert cold_reads.table(found, 2 * 10**9)[2:] == [
+        "| page cache, no checksums | 1 | 0.50 | 1.00 | 1.00 | 1.00 |",
+        "| O_DIRECT, crc32c | 4 | 2.00 | 4.00 | 0.25 | 0.25 |",
+    ]

@@ -1,6 +1,8 @@
 """The read-through cache: verified copies of what was read, kept to a limit, never trusted blindly."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ from cache_schema import (
     InputError,
     open_store,
 )
+from cache_schema.shards import turns
 from cache_schema.storage.object_client import Piece
+from cache_schema.storage.object_storage import ObjectStorage
 from cache_schema.storage.storage import open_storage
 
 Write = Callable[..., None]
 PATCH = "seg-000000/patch/c.1.0.0.0"
+SHARD = 344  # bytes of a clip's patches
 RemoteStore = Any
 """A ``conftest.RemoteStore``."""
 
@@ -60,6 +65,68 @@ def test_a_cache_keeps_to_its_limit(remote: RemoteStore, tmp_path: Path, limit: 
         held = sum(f.stat().st_size for f in (tmp_path / "cache").rglob("c.*"))
         assert held <= limit
     assert limit < 400 or held > 344
+
+
+def test_a_shard_that_threads_want_at_once_is_fetched_once(
+    remote: RemoteStore, tmp_path: Path, requests: list[Piece], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = ObjectStorage.fetch
+
+    def slow(self: ObjectStorage, pieces: list[Piece]) -> list[Any]:
+        time.sleep(0.05)  # in which all threads have seen that there is no copy
+        return fetch(self, pieces)
+
+    monkeypatch.setattr(ObjectStorage, "fetch", slow)
+    store = open_store(remote.url, cache=tmp_path / "cache")
+    requests.clear()
+    with ThreadPoolExecutor(8) as pool:
+        for read in pool.map(store.read_patches, [["c1"]] * 8):
+            np.testing.assert_array_equal(read, remote.local.patch(["c1"]))
+    assert [piece.key for piece in requests] == [PATCH]
+    assert (store.cache.hits, store.cache.misses) == (7, 1)
+
+
+def test_a_forked_child_waits_for_none_of_its_parents_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = turns.Turns()
+    with held.hold({"a", "b"}):
+        monkeypatch.setattr(turns.os, "getpid", lambda: -1)
+        with held.hold({"a"}):
+            pass
+
+
+def test_a_full_cache_keeps_what_it_has(
+    remote: RemoteStore, tmp_path: Path, requests: list[Piece]
+) -> None:
+    store = open_store(remote.url, cache=tmp_path / "cache", cache_bytes=3 * SHARD + 10)
+    for epoch in range(3):
+        requests.clear()
+        for clip_id in np.random.default_rng(epoch).permutation(remote.ok):
+            store.read_patches([clip_id])
+        # What finds no room is asked for once, too.
+        assert len(requests) == (9 if epoch == 0 else 6)
+    assert (store.cache.hits, store.cache.misses) == (6, 3)
+
+
+def test_a_cache_makes_room_among_other_stores_and_below_a_lower_limit(
+    remote: RemoteStore, tmp_path: Path
+) -> None:
+    def kept(shards: int) -> tuple[Path, int]:
+        store = open_store(remote.url, cache=tmp_path / "cache", cache_bytes=shards * SHARD)
+        store.read_patches(remote.ok)
+        assert len(list((tmp_path / "cache").rglob("c.*"))) <= shards
+        return store.cache.root, len(list(store.cache.root.rglob("c.*")))
+
+    first, count = kept(4)
+    assert count == 4
+    storage = open_storage(remote.url)
+    document = storage.read("zarr.json").replace(b'"created": "20', b'"created": "19')
+    storage.replace("zarr.json", document)
+    second, count = kept(4)
+    assert second != first
+    assert (count, list(first.rglob("c.*"))) == (4, [])
+    assert kept(2) == (second, 2)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(

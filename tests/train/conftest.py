@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cache_schema import ClipOutcome, FeatureStore, Status, StoreWriter, create_store, open_store
 from cache_schema.identity import FeatureIdentity, Preprocess
 from cache_schema.tables.question_table import Question
 from cache_schema.tables.sentence_table import SentenceTable
@@ -136,6 +138,33 @@ def needle() -> Needle:
 @pytest.fixture
 def small_needle() -> Needle:
     return make_needle({"train": 12, "val": 4, "test": 6})
+
+
+def _write_features(memory: MemoryStore, folder: Path) -> FeatureStore:
+    create_store(folder, memory.identity, block_slots=8, segment_slots=16)
+    with StoreWriter(folder, memory.identity, job="test") as writer:
+        for start in range(0, len(memory.clip_ids), 8):
+            claim = writer.claim(memory.clip_ids[start : start + 8])
+            outcomes = [
+                ClipOutcome(
+                    clip_id=clip,
+                    status=Status.OK,
+                    frame_index=np.arange(memory.identity.frames),
+                    frame_time=memory.frame_times(clip),
+                    distinct_frames=memory.identity.frames,
+                )
+                for clip in claim.clip_ids
+            ]
+            clips = list(claim.clip_ids)
+            writer.write_block(claim, outcomes, memory.read_cls(clips), memory.read_patches(clips))
+        writer.compact()
+    return open_store(folder)
+
+
+@pytest.fixture
+def write_features():
+    """Write the features of a store in memory into a real one on disk, and open that."""
+    return _write_features
 
 
 @pytest.fixture(name="make_identity")

@@ -1,5 +1,6 @@
 import threading
 import tracemalloc
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -62,6 +63,25 @@ def test_batches_come_to_a_gpu(small_needle, questions, resident):
     order = list(islice(order_of(questions), 50))
     for rows, batch in loader.batches((rows, rows) for _, rows in order):
         assert batch.patch.device.type == "cuda"
+        check(batch, rows, small_needle, questions)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [False, True], ids=["store", "resident"])
+def test_a_gpu_that_lags_behind_still_sees_its_own_batch(small_needle, questions, resident):
+    """Each batch is looked at long after the host went on, and the first order is left early."""
+    device, store = torch.device("cuda"), small_needle.store
+    reader = ResidentFeatures(store, store.clip_ids, device) if resident else store
+    loader = BatchLoader(questions, reader, clips=3, read_ahead=1, threads=4, device=device)
+    order, seen = [rows for _, rows in islice(order_of(questions), 12)], []
+    for some in (order[:1], order[1:]):
+        batches = loader.batches((rows, rows) for rows in [*some, *order[:2]])
+        for rows, batch in islice(batches, len(some)):
+            torch.cuda._sleep(50_000_000)  # cycles: some 30 ms, in which all reading could end
+            seen.append((rows, replace(batch, cls=batch.cls.clone(), patch=batch.patch.clone())))
+        batches.close()
+    assert len(seen) == 12
+    for rows, batch in seen:
         check(batch, rows, small_needle, questions)
 
 

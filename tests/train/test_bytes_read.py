@@ -87,11 +87,16 @@ def test_evaluation_reads_a_fifth_of_the_bytes_and_answers_the_same(tmp_path, co
     assert counter.bytes == bytes_of(size, different) + rest
 
 
-@pytest.mark.parametrize("group", [2, 4])
-def test_grouped_questions_divide_the_bytes_of_an_epoch(tmp_path, counter, group):
+@pytest.mark.parametrize(
+    ("about_a_clip", "group", "readings"), [(4, 2, 2), (4, 4, 1), (5, 4, 2), (2, 4, 1)]
+)
+def test_grouped_questions_divide_the_bytes_of_an_epoch(
+    tmp_path, counter, about_a_clip, group, readings
+):
+    """A clip is read once a group, however full the last one is."""
     size = ClipSize(frames=4, patches=2, dim=8)
     names = make_store(tmp_path, 60, size)
-    asked = question_set(names, 4, size.dim)
+    asked = question_set(names, about_a_clip, size.dim)
     store = open_store(tmp_path / "store")
     store.read_patches(names)  # the files' indexes are read once, whatever follows
     store.read_cls(names)
@@ -103,6 +108,6 @@ def test_grouped_questions_divide_the_bytes_of_an_epoch(tmp_path, counter, group
         for _ in loader.batches((None, rows) for rows in order):
             pass
         read[questions_per_clip] = counter.bytes
-    assert read[1] / read[group] == pytest.approx(group, rel=0.05)
+    assert read[1] / read[group] == pytest.approx(about_a_clip / readings, rel=0.05)
     clip = bytes_of(size, size.frames) + 2 * size.frames * size.dim + 4
-    assert read[group] == pytest.approx(len(names) * 4 / group * clip, rel=0.05)
+    assert read[group] == pytest.approx(len(names) * readings * clip, rel=0.05)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from torch.profiler import ProfilerActivity, profile
 
 from train.features import ConstantFeatures, ResidentFeatures, feature_bytes, shown
 
@@ -51,6 +52,21 @@ def test_a_copy_in_memory_does_not_touch_the_store_again(store):
     read = store.frames_read
     copy.read_patches(store.clip_ids)
     assert store.frames_read == read
+
+
+def test_a_read_from_memory_into_a_buffer_makes_no_copy_on_the_way(store, frames):
+    clips = store.clip_ids[:3]
+    copy = ResidentFeatures(store, clips)
+    outs = [np.empty_like(read) for read in (copy.read_cls(clips), copy.read_patches(clips))]
+    some = np.empty_like(copy.read_patches(clips, frames=frames))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        copy.read_cls(clips, out=outs[0])
+        copy.read_patches(clips, out=outs[1])
+        copy.read_patches(clips, frames=frames, out=some)
+    events = profiler.profiler.kineto_results.events()
+    taken = [event.nbytes() for event in events if event.name() == "[memory]"]
+    assert taken  # the numbers of rows
+    assert max(taken) < 100 < min(some.nbytes, outs[0].nbytes)
 
 
 @pytest.mark.parametrize("visual", ["static", "noise"])

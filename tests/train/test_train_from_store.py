@@ -1,10 +1,8 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from cache_schema import ClipOutcome, Status, StoreWriter, create_store, open_store
 from train.checkpoint import read_checkpoint
 from train.evaluation import evaluate_run
 from train.run import train_run
@@ -12,27 +10,9 @@ from train.run_state import LAST
 
 
 @pytest.fixture
-def written(small_needle, tmp_path):
+def written(small_needle, write_features, tmp_path):
     """The small needle's features in a real store on disk."""
-    memory = small_needle.store
-    create_store(tmp_path / "store", memory.identity, block_slots=8, segment_slots=16)
-    with StoreWriter(tmp_path / "store", memory.identity, job="test") as writer:
-        for start in range(0, len(memory.clip_ids), 8):
-            claim = writer.claim(memory.clip_ids[start : start + 8])
-            outcomes = [
-                ClipOutcome(
-                    clip_id=clip,
-                    status=Status.OK,
-                    frame_index=np.arange(memory.identity.frames),
-                    frame_time=memory.frame_times(clip),
-                    distinct_frames=memory.identity.frames,
-                )
-                for clip in claim.clip_ids
-            ]
-            clips = list(claim.clip_ids)
-            writer.write_block(claim, outcomes, memory.read_cls(clips), memory.read_patches(clips))
-        writer.compact()
-    return open_store(tmp_path / "store")
+    return write_features(small_needle.store, tmp_path / "store")
 
 
 def test_a_store_on_disk_trains_and_evaluates_like_the_same_features_in_memory(

@@ -79,8 +79,11 @@ def test_the_loader_takes_the_same_memory_from_ten_times_the_clips(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_of_a_thousand_steps_takes_no_more_memory(needle, needle_config, tmp_path):
+def test_a_run_of_a_thousand_steps_takes_no_more_memory(
+    needle, needle_config, write_features, tmp_path
+):
     """A step's garbage would show: a batch of features is 50 KB, so 800 of them 40 MB."""
+    store = write_features(needle.store, tmp_path / "store")
     config = replace(needle_config, steps=1000, validate_every=100, cache_in_ram="never")
     seen = {}
 
@@ -88,8 +91,8 @@ def test_a_run_of_a_thousand_steps_takes_no_more_memory(needle, needle_config, t
         if report.step in (200, 1000):
             seen[report.step] = psutil.Process().memory_info().rss
 
-    asked = (needle.store, needle.questions, needle.sentences)
-    train_run(config, *asked, tmp_path, on_step=on_step)
+    asked = (store, needle.questions, needle.sentences)
+    train_run(config, *asked, tmp_path / "run", on_step=on_step)
     assert seen[1000] - seen[200] < 6 << 20
 
 

@@ -43,13 +43,22 @@ def attend(
     """
     scale = q_LE.shape[-1] ** -0.5 if scale is None else scale
     if kernel == "sdpa" or (kernel == "auto" and q_LE.device.type != "cpu"):
-        out: Tensor = F.scaled_dot_product_attention(
-            q_LE, k_SE, v_SE, attn_mask=keep_LS, scale=scale
-        )
+        out = _fused(q_LE, k_SE, v_SE, keep_LS, scale)
         # SDPA leaves a row without kept keys undefined (NaN or a mean, by backend).
         return out if keep_LS is None else out.masked_fill(~keep_LS.any(-1, keepdim=True), 0.0)
     mixed_LE: Tensor = _weights(q_LE * scale, k_SE, keep_LS).to(v_SE.dtype) @ v_SE
     return mixed_LE
+
+
+def _fused(
+    q_LE: Tensor, k_SE: Tensor, v_SE: Tensor, keep_LS: Tensor | None, scale: float
+) -> Tensor:
+    """Torch's attention with all leading axes but the first as one, for its fused kernels take four."""
+    if keep_LS is not None and q_LE.ndim != 4:
+        keep_LS = keep_LS.expand(*q_LE.shape[:-1], k_SE.shape[-2])[:, None].flatten(1, -3)
+    q, k, v = (x[:, None].flatten(1, -3) for x in (q_LE, k_SE, v_SE))
+    out: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=keep_LS, scale=scale)
+    return out.reshape(*q_LE.shape[:-1], v_SE.shape[-1])
 
 
 def _weights(q_LE: Tensor, k_SE: Tensor, keep_LS: Tensor | None) -> Tensor:

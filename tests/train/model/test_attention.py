@@ -46,6 +46,16 @@ def test_masked_keys_have_exactly_no_effect(qkv, kernel):
     assert torch.equal(attend(q, k, v, keep, kernel), before)
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3, 4])
+def test_kernels_agree_whatever_stands_before_queries_and_keys(axes):
+    """The mask tells the groups apart, but not what stands between them and the first axis."""
+    torch.manual_seed(0)
+    lead = (2, 3, 4, 2)[:axes]
+    q, k, v = (torch.randn(*lead, length, 4, dtype=torch.float64) for length in (3, 5, 5))
+    keep = torch.rand(*(1,) * (axes - 1), lead[-1], 1, 5) > 0.4
+    torch.testing.assert_close(attend(q, k, v, keep, "sdpa"), attend(q, k, v, keep, "explicit"))
+
+
 def test_multi_head_equals_torchs_own_module():
     torch.manual_seed(0)
     ours = MultiHeadAttention(12, 3).double()

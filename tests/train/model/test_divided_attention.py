@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from train.model.divided_attention import DividedBlock, GroupedAttention
 
@@ -73,6 +74,19 @@ def test_groups_equal_masked_attention_over_all_tokens(axis, kernel):
     attention = GroupedAttention(DIM, HEADS, axis, kernel).double()
     x = torch.randn(2, 1 + FRAMES * PATCHES, DIM).double()
     torch.testing.assert_close(attention(x, FRAMES), slow_grouped(attention, x))
+
+
+@pytest.mark.parametrize("cls_only", [False, True])
+@pytest.mark.parametrize("axis", ["time", "space"])
+def test_sdpa_runs_a_fused_kernel_and_equals_the_products(axis, cls_only):
+    """Torch is forbidden its unfused way, which it takes in silence for groups as a fifth axis."""
+    torch.manual_seed(0)
+    attention = GroupedAttention(DIM, HEADS, axis, "sdpa")
+    x = torch.randn(2, 1 + FRAMES * PATCHES, DIM)
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+        fused = attention(x, FRAMES, cls_only=cls_only)
+    attention.kernel = "explicit"
+    torch.testing.assert_close(fused, attention(x, FRAMES, cls_only=cls_only), rtol=1e-5, atol=1e-5)
 
 
 def test_the_residual_of_the_space_attention_starts_at_the_input():
