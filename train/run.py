@@ -30,6 +30,7 @@ from train.methods import build_model, reads_patches, sizes_of
 from train.objectives.by_task import build_objective
 from train.processes import ALONE, Processes
 from train.progress import ProgressCallback
+from train.question_record import record_of
 from train.question_set import QuestionSet
 from train.run_state import find_state
 from train.text_tower import LoadTower, TextTower, reads_texts, survey, tower_for
@@ -90,9 +91,9 @@ def train_run(
         load_tower: reads the encoder's text tower; called where the run masks words or fine-tunes it.
 
     Raises:
-        InputError: no questions in `train` or `val`, `run_dir` holds another run, or the features
-            are such that this run cannot use them; the processes cannot share the batch; or the run
-            needs a text tower that is not there.
+        InputError: no questions in `train` or `val`, `run_dir` holds another run or one of other
+            questions, or the features are such that this run cannot use them; the processes cannot
+            share the batch; or the run needs a text tower that is not there.
         IdentityMismatch: the run to go on with was trained on other features.
         ClipMissing: the store lacks clips of more questions than `min_coverage` lets go.
         TrainingDiverged: the loss is no longer a number.
@@ -182,11 +183,13 @@ def _fit(
     model = build_model(
         config, sizes_of(store.identity), len(vocabulary), tower=tower, word_id_V=word_id_V
     ).to(config.device)
+    asked = record_of(train_set.questions, val_set.questions)
     trainer = Trainer(
         config=config,
         model=model,
         objective=build_objective(config, model, tower),
         vocabulary=vocabulary,
+        questions=asked,
         identity=store.identity,
         store_version=store.version,
         run_dir=run_dir,
@@ -196,6 +199,7 @@ def _fit(
     left = find_state(run_dir) if resume else None
     if left is not None:
         left.require_identity(store.identity, run_dir)
+        left.require_questions(asked, vocabulary, run_dir)
         trainer.resume(left)
     elif config.start_from:
         start_from(model, run_dir / config.start_from / BEST, store.identity)
