@@ -298,7 +298,7 @@ class TrainConfig(_Strict):
     clip_norm: float = 1.0
     """The gradient's largest norm."""
     label_smoothing: float = 0.0
-    """Of the cross-entropy."""
+    """Of the cross-entropy over answer classes; only the task `answer` has them."""
     ema_decay: float = 0.0
     """Validate and keep an exponential moving average of the weights; 0 is off."""
     patience: int = 0
@@ -366,6 +366,11 @@ class TrainConfig(_Strict):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("label_smoothing", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        self._require(
+            "label_smoothing",
+            self.task == "answer" or not self.label_smoothing,
+            "0 but for task='answer'",
+        )
         self._require("min_coverage", 0 <= self.min_coverage <= 1, "in [0, 1]")
         self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")
         self._require(

@@ -39,6 +39,11 @@ def test_the_paper_values_are_the_defaults():
         pytest.param({"seed": -1}, "seed is -1, must be 0 or more", id="seed"),
         pytest.param({"steps": 10, "warmup_steps": 10}, "below steps=10", id="warm-up"),
         pytest.param({"label_smoothing": 1.0}, r"must be in \[0, 1\)", id="smoothing"),
+        pytest.param(
+            {"task": "choose", "label_smoothing": 0.1},
+            "label_smoothing is 0.1, must be 0 but for task='answer'",
+            id="smoothing of choices",
+        ),
         pytest.param({"model": {"selected": 0}}, "selected is 0", id="no frames"),
         pytest.param({"model": {"sampler_gain": 0.0}}, "sampler_gain is 0.0", id="gain"),
         pytest.param({"model": {"head_dropout": 1.0}}, "head_dropout is 1.0", id="dropout"),
