@@ -225,7 +225,7 @@ class PretrainingConfig(_Strict):
     """Which of Eq. 10's losses a pretraining run sums, and their constants."""
 
     matching: bool = True
-    """Video-text matching, Eq. 7."""
+    """Video-text matching, Eq. 7. Without it pairs are ranked by the cosine that Eq. 8 trains."""
     exchange: float = 0.5
     """Probability that two pairs exchange their captions (paper: 0.5)."""
     contrastive: bool = True
@@ -255,8 +255,8 @@ class PretrainingConfig(_Strict):
         self._require("contrastive_tau", self.contrastive_tau > 0, "above 0")
         self._require(
             "matching",
-            self.matching or self.contrastive or self.masked_words,
-            "true where no other loss is",
+            self.matching or self.contrastive,
+            "true where contrastive is not: nothing else learns which clip a caption is of",
         )
 
 

@@ -20,8 +20,8 @@ from train.epoch_order import evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
 from train.loop import BEST
 from train.methods import reads_patches, restore_model
-from train.model.matching_head import matching_score
 from train.model.video_distill import Answering, VideoDistill
+from train.pair_score import pair_score
 from train.precision import autocast
 from train.predictions import Prediction, write_predictions
 from train.question_set import QuestionSet
@@ -110,8 +110,8 @@ class Predictor:
                 answering = Answering(
                     *model(batch.cls, batch.patch, batch.text, batch.clip_of_pair, tau=tau)
                 )
-        score = answering.logits.float()
-        score = matching_score(score) if self._questions.choosing else score
+        choosing = self._questions.choosing
+        score = pair_score(self._config, answering) if choosing else answering.logits.float()
         return score.cpu(), answering.frame_index.cpu()
 
     def _prediction(

@@ -25,7 +25,7 @@ from train.coverage import usable
 from train.features import FeatureReader, Half, shown
 from train.loop import BEST
 from train.methods import reads_patches, restore_model
-from train.model.matching_head import matching_score
+from train.pair_score import pair_score
 from train.precision import autocast
 from train.text_tower import LoadTower, reads_texts, sentence_features, tower_for
 
@@ -181,12 +181,12 @@ def score_pairs(
     wanted_TC: NDArray[np.bool_],
     on_pairs: Callable[[PairsReport], None] | None = None,
 ) -> Scores:
-    """Return the model's matching scores [T, C] of the pairs wanted, 0 elsewhere.
+    """Return the model's scores [T, C] of the pairs wanted, 0 elsewhere.
 
     Clip by clip, so that each clip's features are read once, whatever the number of texts.
 
     Args:
-        model: in evaluation mode, with a matching head.
+        model: in evaluation mode, of a task that scores pairs.
         config: of its run.
         reader: the features.
         clip_ids: C clips.
@@ -205,14 +205,14 @@ def score_pairs(
             clip_R = within[start : start + config.evaluation_questions]
             text_R = text[start : start + config.evaluation_questions]
             with autocast(config):
-                logits_R2, *_ = model(
+                answering = model(
                     cls,
                     patch,
                     all_text_TD[torch.from_numpy(text_R).to(device)],
                     torch.from_numpy(clip_R).to(device),
                     tau=config.tau_end,
                 )
-            scores_TC[text_R, group[clip_R]] = matching_score(logits_R2.float()).cpu().numpy()
+            scores_TC[text_R, group[clip_R]] = pair_score(config, answering).cpu().numpy()
             done += len(text_R)
             if on_pairs is not None:
                 seconds = time.perf_counter() - started

@@ -177,7 +177,7 @@ def test_hidden_words_are_learned(small_needle, short_config, tmp_path):
     config = replace(
         short_config,
         task="pretrain",
-        pretraining=PretrainingConfig(matching=False, contrastive=False, exchange=0.0),
+        pretraining=PretrainingConfig(matching=False, exchange=0.0),
         steps=60,
         validate_every=60,
         clips_per_batch=12,

@@ -90,9 +90,9 @@ def test_draws_come_from_the_generator_alone():
         pytest.param({"mask_by_random": 0.3}, "at most 1 - mask_by_token", id="too many"),
         pytest.param({"mask_by_token": -0.1}, "mask_by_token is -0.1", id="negative"),
         pytest.param(
-            {"matching": False, "contrastive": False, "masked_words": False},
-            "must be true where no other loss is",
-            id="no loss",
+            {"matching": False, "contrastive": False},
+            "must be true where contrastive is not",
+            id="nothing that tells pairs apart",
         ),
     ],
 )
