@@ -16,6 +16,7 @@ from train.batches import Batch, BatchLoader
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
 from train.coverage import usable
+from train.device_choice import require_device
 from train.epoch_order import evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
 from train.loop import BEST
@@ -166,7 +167,7 @@ def evaluate_run(
 
     Raises:
         InputError: there is no such checkpoint, there are no questions in the split, or the run needs
-            a text tower that is not there.
+            a text tower or a device that is not there.
         IdentityMismatch: the store holds other features than the run was trained on.
         ClipMissing: the store lacks clips of more questions than is accepted.
     """
@@ -174,6 +175,7 @@ def evaluate_run(
     state = read_checkpoint(path)
     state.require_identity(store.identity, path)
     config = state.config
+    require_device(config.device)
     classes = state.vocabulary if config.task == "answer" else None
     least = min(min_coverage, config.min_coverage)
     asked = usable(tabled(questions).in_split(split), store.clip_ids, least, split)

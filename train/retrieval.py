@@ -22,6 +22,7 @@ from cache_schema.tables.sentence_table import SentenceTable
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
 from train.coverage import usable
+from train.device_choice import require_device
 from train.features import FeatureReader, Half, shown
 from train.loop import BEST
 from train.methods import reads_patches, restore_model
@@ -105,7 +106,7 @@ def retrieve_run(
 
     Raises:
         InputError: the run answers in words, there are no captions in the split, or the run needs a
-            text tower that is not there.
+            text tower or a device that is not there.
         IdentityMismatch: the store holds other features than the run was trained on.
         ClipMissing: the store lacks clips of more captions than is accepted.
     """
@@ -118,6 +119,7 @@ def retrieve_run(
             f"{run_dir} answers in words and has no matching head to rank clips by; retrieval wants a run "
             "that was trained on captions or on choices."
         )
+    require_device(config.device)
     table = tabled(captions).in_split(split)
     if not len(table):
         raise InputError(f"There are no captions in the split {split!r} to find clips by.")

@@ -20,6 +20,7 @@ from train.batches import BatchLoader
 from train.caption_pairs import told_apart
 from train.config import TrainConfig
 from train.coverage import usable
+from train.device_choice import require_device
 from train.epoch_order import dealt, training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
@@ -93,12 +94,13 @@ def train_run(
     Raises:
         InputError: no questions in `train` or `val`, `run_dir` holds another run or one of other
             questions, or the features are such that this run cannot use them; the processes cannot
-            share the batch; or the run needs a text tower that is not there.
+            share the batch; or the run needs a text tower or a device that is not there.
         IdentityMismatch: the run to go on with was trained on other features.
         ClipMissing: the store lacks clips of more questions than `min_coverage` lets go.
         TrainingDiverged: the loss is no longer a number.
         ProcessLost: another process has ended.
     """
+    require_device(config.device)
     _require_parts(config, processes)
     require_usable(config, store.identity, sentences)
     table, cached = tabled(questions), store.clip_ids

@@ -51,7 +51,7 @@ def test_overrides_win_and_keep_their_types(preset):
     ("override", "message"),
     [
         pytest.param("stepps=3", "did you mean 'steps'", id="misspelt"),
-        pytest.param("model.selectd=3", "did you mean 'selected'", id="misspelt inside"),
+        pytest.param("model.selectd=3", "did you mean 'model.selected'", id="misspelt inside"),
         pytest.param("steps", "key=value", id="no value"),
         pytest.param("steps=many", "steps", id="wrong type"),
     ],

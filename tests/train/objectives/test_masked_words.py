@@ -8,9 +8,10 @@ import torch
 
 from cache_schema.errors import InputError
 from tests.train.word_tower import END, PAD, START, WordTower
-from train.config import ConfigError, PretrainingConfig
+from train.config import PretrainingConfig
 from train.model.masked_word_head import MaskedWordHead
 from train.objectives.masked_words import Masked, MaskedWords, mask_words, masked_word_loss
+from train.options import ConfigError
 
 BERT = PretrainingConfig()
 WORDS = torch.arange(100, 1100)
