@@ -8,12 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from cache_schema import FeatureStore, SentenceTable
+from cache_schema import FeatureIdentity, FeatureStore, SentenceTable
 from cache_schema.errors import InputError
 from cache_schema.storage.durable_files import replace_file
 from cache_schema.tables.question_table import QuestionTable, Split
 from pipelines.durations import read_durations, timed
 from pipelines.experiment import Experiment, is_newer, predictions_file
+from pipelines.presets import dotted
 from pipelines.scores.answered import reported_split
 from pipelines.scores.reruns import RERUNS
 from pipelines.scores.retrieval import rank_numbers, ranks
@@ -36,6 +37,8 @@ from train.loop import BEST, INITIAL
 from train.predictions import Prediction
 from train.retrieval import PairsReport, retrieve_run
 
+_ACCEPTED: Final = {"min_coverage", "allow_unknown_identity"}
+"""Options that say what was accepted, which may be more or less when a run is asked."""
 _LINES: Final = 10
 """How often the progress of a retrieval is told."""
 
@@ -67,16 +70,25 @@ def evaluate(experiment: Experiment, *, shortlist: int | None = None) -> Summary
         shortlist: of a retrieval, the clips that the model looks at for each caption; None is all.
 
     Raises:
-        InputError: there is nothing of the runs' task to ask, or a shortlist of what is no retrieval.
+        InputError: there is nothing of the runs' task to ask, a shortlist of what is no retrieval, or a
+            run that is not trained, or was trained with other options.
+        IdentityMismatch: a run was trained on other features than the store's.
     """
     folder, task = experiment.folder, experiment.task
     if shortlist is not None and task != "pretrain":
         raise InputError(
             "--shortlist is for finding clips by captions; these runs answer questions."
         )
+    store = experiment.store()
+    _require_trained(experiment, store.identity)
+    asked_with = {
+        "store_version": store.version,
+        "min_coverage": {name: config.min_coverage for name, config in experiment.runs.items()},
+        "shortlist": shortlist,
+    }
     if is_newer(folder / "summary.json", [experiment.run_dir(n) / BEST for n in experiment.runs]):
         summary: Summary = json.loads((folder / "summary.json").read_text())
-        if summary.get("retrieval", {}).get("shortlist") == shortlist:
+        if summary.get("asked_with") == asked_with:
             experiment.say(
                 f"evaluate: {folder / 'summary.json'} is newer than every run; nothing to do"
             )
@@ -88,7 +100,7 @@ def evaluate(experiment: Experiment, *, shortlist: int | None = None) -> Summary
         asked = _Asked(
             questions=questions,
             split=reported_split(questions),
-            store=experiment.store(),
+            store=store,
             sentences=load_sentences(experiment.beside, annotations),
         )
         if task == "pretrain":
@@ -101,6 +113,7 @@ def evaluate(experiment: Experiment, *, shortlist: int | None = None) -> Summary
         summary["run"] = str(experiment.run)
     coverage = coverage_by_split(questions, asked.store.clip_ids)
     summary |= found | {
+        "asked_with": asked_with,
         "coverage": {split: counts.to_dict() for split, counts in coverage.items()},
         "clip_cache_reruns": [n for n, run in experiment.runs.items() if run.method in RERUNS],
         "unknown_answers": _unknown_answers(experiment, asked.covered),
@@ -109,6 +122,25 @@ def evaluate(experiment: Experiment, *, shortlist: int | None = None) -> Summary
     }
     replace_file(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _require_trained(experiment: Experiment, identity: FeatureIdentity) -> None:
+    """Refuse to ask runs that are not those which the options name."""
+    for name, config in experiment.runs.items():
+        path = experiment.run_dir(name) / BEST
+        state = peek_checkpoint(path)
+        state.require_identity(identity, path)
+        trained, wanted = (dotted(options.to_dict()) for options in (state.config, config))
+        differing = [
+            f"{key}={trained[key]}, not {value}"
+            for key, value in wanted.items()
+            if key not in _ACCEPTED and trained[key] != value
+        ]
+        if differing:
+            raise InputError(
+                f"{path.parent} was trained with {'; '.join(differing)}. A run is asked as it was trained: "
+                "give the --preset and --set of its training, or train another run with these."
+            )
 
 
 def _answer(experiment: Experiment, asked: _Asked) -> Summary:

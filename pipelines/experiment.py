@@ -1,6 +1,7 @@
 """One data set with its feature store, and the runs that are trained on it: what is where."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -154,6 +155,24 @@ class Experiment:
     def beside(self) -> Path:
         """The local path that stands for the store: its sentences lie beside it."""
         return self.workspace.beside(self.store_path)
+
+    def command(self, step: str) -> str:
+        """The command line of another step on the same runs: all that says which these are."""
+        space = self.workspace
+        per_store = self.run is None and self._preset.per_store
+        chosen: dict[str, object] = {
+            "--seed": None if space.seed == 1 else space.seed,
+            "--home": None if space.home == Path() else space.home,
+            "--data-root": space.data_root,
+            "--store": self.store_path if per_store else None,
+            "--preset": None if self.preset == own_preset(space.dataset) else self.preset,
+            "--start-from": self.start_from,
+            "--run": self.run,
+        }
+        given = [(option, str(value)) for option, value in chosen.items() if value is not None]
+        given += [("--set", change) for change in self.overrides]
+        words = ["videodistill", step, space.dataset.name]
+        return shlex.join([*words, *(word for pair in given for word in pair)])
 
     def say(self, text: str) -> None:
         """Print one line, unmarked: ids and paths may hold square brackets."""

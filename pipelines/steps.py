@@ -218,8 +218,7 @@ def report(experiment: Experiment) -> Path:
     space = experiment.workspace
     page, numbers = experiment.folder / "report.html", experiment.folder / "summary.json"
     if not numbers.is_file():
-        name = space.dataset.name
-        raise InputError(f"There is no {numbers}: run `make evaluate DATASET={name}` first.")
+        raise InputError(f"There is no {numbers}: run `{experiment.command('evaluate')}` first.")
     if is_newer(page, [numbers]):
         experiment.say(f"report: {page} is newer than the numbers; nothing to do")
         return page

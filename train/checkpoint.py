@@ -5,7 +5,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from cache_schema.identity import FeatureIdentity
 from cache_schema.storage.durable_files import replace_file
 from train.config import TrainConfig
 from train.epoch_order import START, Position
+from train.question_record import QuestionRecord
 from train.vocabulary import Vocabulary
 
 FORMAT: Final = 1
@@ -65,6 +66,8 @@ class Checkpoint:
     """How far it is."""
     tensors: Mapping[str, Tensor]
     """Model, and in a resumable checkpoint optimizer and random state, by dotted name."""
+    questions: QuestionRecord | None = None
+    """Which questions it was started with; None in checkpoints that are older than this record."""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors under `prefix.`, without it."""
@@ -89,6 +92,29 @@ class Checkpoint:
                 "Use the store that it was trained on, or train a new run."
             )
 
+    def require_questions(
+        self, questions: QuestionRecord, vocabulary: Vocabulary, run_dir: Path
+    ) -> None:
+        """Refuse to go on with other questions or answer classes than the run was started with.
+
+        Its place in the order of questions, and its head, mean nothing to others.
+
+        Raises:
+            InputError: saying what differs, and what to do.
+        """
+        if self.questions not in {None, questions}:
+            what = f"questions: {self.questions} then, {questions} now"
+        elif self.vocabulary != vocabulary:
+            what = f"answer classes: {len(self.vocabulary):,} then, {len(vocabulary):,} now"
+        else:
+            return
+        raise InputError(
+            f"{run_dir} cannot go on from step {self.progress.step}: it was started with other {what}. "
+            "What counts are ids, texts, answers, clips and their order. Bring back the question table, "
+            "and the clips of the store, that it was started with; or train under another run name, or "
+            "remove the folder to train anew."
+        )
+
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint durably: after a crash the file is the old one or the new one, whole."""
@@ -109,6 +135,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "best_accuracy": progress.best_accuracy,
             "best_step": progress.best_step,
         },
+        "questions": None if checkpoint.questions is None else asdict(checkpoint.questions),
         "checksum": _checksum(tensors),
     }
     replace_file(path, save(tensors, {_HEADER_KEY: json.dumps(document)}))
@@ -189,7 +216,7 @@ def _document(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
-    progress = document["progress"]
+    progress, questions = document["progress"], document.get("questions")
     return Checkpoint(
         config=TrainConfig.from_dict(document["config"]),
         vocabulary=Vocabulary(tuple(document["answers"])),
@@ -197,6 +224,7 @@ def _checkpoint(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> C
         store_version=document["store_version"],
         progress=Progress(**{**progress, "position": Position(*progress["position"])}),
         tensors=tensors,
+        questions=None if questions is None else QuestionRecord(**questions),
     )
 
 

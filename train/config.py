@@ -1,20 +1,15 @@
 """What a training run is: frozen dataclasses, read from and written to plain dictionaries."""
 
-import dataclasses
-import difflib
-import math
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal
 
-from cache_schema.errors import InputError
 from train.features import VisualInput
 from train.model.attention import AttentionKernel
 from train.model.frame_sampling_block import SkipForm
 from train.model.fusion import Fusion
 from train.model.space_time import SpaceTime
 from train.model.sparse_sampling import Draws
+from train.options import ConfigError, Options
 
 Task = Literal["answer", "choose", "pretrain"]
 Method = Literal[
@@ -30,10 +25,6 @@ Method = Literal[
 ]
 
 
-class ConfigError(InputError, ValueError):
-    """A configuration names an unknown option, or gives one a value it cannot have."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureSizes:
     """The sizes that the store decides: width, frames and patches of every clip."""
@@ -46,71 +37,8 @@ class FeatureSizes:
     """P, the patch tokens of a frame."""
 
 
-class _Strict:
-    """Checks shared by both configurations: types of plain values, and strict parsing."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from a plain mapping (TOML, JSON); unknown keys and wrong types are refused.
-
-        Raises:
-            ConfigError: naming the key, what was found and the closest known key.
-        """
-        known = {option.name: option for option in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        hints = typing.get_type_hints(cls)
-        chosen: dict[str, Any] = {}
-        for key, value in values.items():
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-                raise ConfigError(f"{cls.__name__} has no option {key!r}; {hint}")
-            nested = hints[key]
-            if isinstance(nested, type) and issubclass(nested, _Strict):
-                if not isinstance(value, Mapping):
-                    raise ConfigError(f"{cls.__name__}.{key} must be a table, found {value!r}")
-                chosen[key] = nested.from_dict(value)
-            else:
-                chosen[key] = value
-        return cls(**chosen)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that `from_dict` reads back to an equal configuration."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
-
-    def _check_types(self) -> None:
-        """Refuse values whose type or choice the annotation does not allow."""
-        for name, hint in typing.get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if not _fits(value, hint):
-                allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else hint
-                raise ConfigError(f"{type(self).__name__}.{name} is {value!r}, expected {allowed}")
-
-    def _require(self, name: str, holds: bool, rule: str) -> None:
-        """Raise with the option's name, its value and the rule it breaks."""
-        if not holds:
-            value = getattr(self, name)
-            raise ConfigError(f"{type(self).__name__}.{name} is {value!r}, must be {rule}")
-
-
-def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - annotations have no common type
-    """Whether a value is of an annotated type: Literal, float (integers too), or a plain class."""
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if typing.get_args(hint):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint is float:
-        return (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        )
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig(_Strict):
+class ModelConfig(Options):
     """VideoDistill's options; where the paper is silent, `docs/paper-map.md` says why this default."""
 
     selected: int = 16
@@ -222,11 +150,11 @@ class ModelConfig(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PretrainingConfig(_Strict):
+class PretrainingConfig(Options):
     """Which of Eq. 10's losses a pretraining run sums, and their constants."""
 
     matching: bool = True
-    """Video-text matching, Eq. 7."""
+    """Video-text matching, Eq. 7. Without it pairs are ranked by the cosine that Eq. 8 trains."""
     exchange: float = 0.5
     """Probability that two pairs exchange their captions (paper: 0.5)."""
     contrastive: bool = True
@@ -256,13 +184,13 @@ class PretrainingConfig(_Strict):
         self._require("contrastive_tau", self.contrastive_tau > 0, "above 0")
         self._require(
             "matching",
-            self.matching or self.contrastive or self.masked_words,
-            "true where no other loss is",
+            self.matching or self.contrastive,
+            "true where contrastive is not: nothing else learns which clip a caption is of",
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig(_Strict):
+class TrainConfig(Options):
     """One training run: the task, the model, the schedule and the machine."""
 
     task: Task = "answer"
@@ -299,7 +227,7 @@ class TrainConfig(_Strict):
     clip_norm: float = 1.0
     """The gradient's largest norm."""
     label_smoothing: float = 0.0
-    """Of the cross-entropy."""
+    """Of the cross-entropy over answer classes; only the task `answer` has them."""
     ema_decay: float = 0.0
     """Validate and keep an exponential moving average of the weights; 0 is off."""
     patience: int = 0
@@ -367,6 +295,11 @@ class TrainConfig(_Strict):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("label_smoothing", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        self._require(
+            "label_smoothing",
+            self.task == "answer" or not self.label_smoothing,
+            "0 but for task='answer'",
+        )
         self._require("min_coverage", 0 <= self.min_coverage <= 1, "in [0, 1]")
         self._require("warmup_steps", self.warmup_steps < self.steps, f"below steps={self.steps}")
         self._require(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cache_schema.errors import ClipMissing
+from cache_schema.errors import ClipMissing, InputError
 from cache_schema.tables.question_table import QuestionTable, Split
 
 
@@ -67,7 +67,7 @@ def coverage_by_split(questions: QuestionTable, clip_ids: Collection[str]) -> di
 
 
 def usable(
-    questions: QuestionTable, clip_ids: Collection[str], least_share: float, what: str
+    questions: QuestionTable, clip_ids: Collection[str], least_share: float, split: Split
 ) -> QuestionTable:
     """Leave out the questions that the store lacks a clip of.
 
@@ -75,23 +75,30 @@ def usable(
         questions: of one split.
         clip_ids: the clips that have features.
         least_share: the share of the questions that must be left; 1 refuses any gap.
-        what: names the questions in messages.
+        split: names the questions in messages.
 
     Raises:
+        InputError: there are no questions.
         ClipMissing: less is left than asked for, or nothing.
     """
+    if not len(questions):
+        raise InputError(
+            f"There are no questions or captions in the split {split!r}. Training learns from 'train' and "
+            "chooses its best checkpoint on 'val', evaluation asks 'test': give some rows of the data "
+            f"set's table the split {split!r}."
+        )
     found = coverage_of(questions, clip_ids)
     if found.first_missing is None:
         return questions
     if not found.covered_questions:
         raise ClipMissing(
-            f"{what}: of none of the {len(questions):,} questions are all clips among the "
+            f"{split}: of none of the {len(questions):,} questions are all clips among the "
             f"{len(clip_ids):,} that the store has features of (first without: {found.first_missing!r}). "
             "Is it the store of this data set?"
         )
     if found.share < least_share:
         raise ClipMissing(
-            f"{what}: {found} (first clip without: {found.first_missing!r}); wanted are "
+            f"{split}: {found} (first clip without: {found.first_missing!r}); wanted are "
             f"{least_share:.1%} of the questions. Extract the missing clips, or leave their questions out "
             "with --skip-missing, or with --min-coverage and the share that must be left."
         )

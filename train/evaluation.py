@@ -16,12 +16,13 @@ from train.batches import Batch, BatchLoader
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
 from train.coverage import usable
+from train.device_choice import require_device
 from train.epoch_order import evaluation_batches
 from train.features import FeatureReader, VisualInput, shown
 from train.loop import BEST
 from train.methods import reads_patches, restore_model
-from train.model.matching_head import matching_score
 from train.model.video_distill import Answering, VideoDistill
+from train.pair_score import pair_score
 from train.precision import autocast
 from train.predictions import Prediction, write_predictions
 from train.question_set import QuestionSet
@@ -110,8 +111,8 @@ class Predictor:
                 answering = Answering(
                     *model(batch.cls, batch.patch, batch.text, batch.clip_of_pair, tau=tau)
                 )
-        score = answering.logits.float()
-        score = matching_score(score) if self._questions.choosing else score
+        choosing = self._questions.choosing
+        score = pair_score(self._config, answering) if choosing else answering.logits.float()
         return score.cpu(), answering.frame_index.cpu()
 
     def _prediction(
@@ -166,7 +167,7 @@ def evaluate_run(
 
     Raises:
         InputError: there is no such checkpoint, there are no questions in the split, or the run needs
-            a text tower that is not there.
+            a text tower or a device that is not there.
         IdentityMismatch: the store holds other features than the run was trained on.
         ClipMissing: the store lacks clips of more questions than is accepted.
     """
@@ -174,6 +175,7 @@ def evaluate_run(
     state = read_checkpoint(path)
     state.require_identity(store.identity, path)
     config = state.config
+    require_device(config.device)
     classes = state.vocabulary if config.task == "answer" else None
     least = min(min_coverage, config.min_coverage)
     asked = usable(tabled(questions).in_split(split), store.clip_ids, least, split)

@@ -38,6 +38,7 @@ from train.optimisation import (
 )
 from train.processes import ALONE, Processes
 from train.progress import ProgressCallback, StepReport
+from train.question_record import QuestionRecord
 from train.run_state import LAST, save_state
 from train.vocabulary import Vocabulary
 
@@ -59,6 +60,7 @@ class Trainer:
         model: nn.Module,
         objective: Objective,
         vocabulary: Vocabulary,
+        questions: QuestionRecord,
         identity: FeatureIdentity,
         store_version: int,
         run_dir: Path,
@@ -70,6 +72,7 @@ class Trainer:
         self.progress = Progress()
         self._objective = objective
         self._vocabulary = vocabulary
+        self._questions = questions
         self._identity = identity
         self._store_version = store_version
         self._optimizer = build_optimizer(self.model, config)
@@ -262,6 +265,7 @@ class Trainer:
             store_version=self._store_version,
             progress=self.progress,
             tensors=tensors,
+            questions=self._questions,
         )
 
 

@@ -60,7 +60,7 @@ class QuestionSet:
                 expected, or one is about several clips without asking which.
         """
         if not questions:
-            raise InputError("there are no questions in this split; check the question table")
+            raise InputError("there are no questions to make batches of")
         self.questions = tabled(questions)
         self.choosing = vocabulary is None
         clips = self._clip_lists()

@@ -22,10 +22,11 @@ from cache_schema.tables.sentence_table import SentenceTable
 from train.checkpoint import read_checkpoint
 from train.config import TrainConfig
 from train.coverage import usable
+from train.device_choice import require_device
 from train.features import FeatureReader, Half, shown
 from train.loop import BEST
 from train.methods import reads_patches, restore_model
-from train.model.matching_head import matching_score
+from train.pair_score import pair_score
 from train.precision import autocast
 from train.text_tower import LoadTower, reads_texts, sentence_features, tower_for
 
@@ -107,7 +108,7 @@ def retrieve_run(
 
     Raises:
         InputError: the run answers in words, there are no captions in the split, or the run needs a
-            text tower that is not there.
+            text tower or a device that is not there.
         IdentityMismatch: the store holds other features than the run was trained on.
         ClipMissing: the store lacks clips of more captions than is accepted.
     """
@@ -120,6 +121,7 @@ def retrieve_run(
             f"{run_dir} answers in words and has no matching head to rank clips by; retrieval wants a run "
             "that was trained on captions or on choices."
         )
+    require_device(config.device)
     table = tabled(captions).in_split(split)
     if not len(table):
         raise InputError(f"There are no captions in the split {split!r} to find clips by.")
@@ -183,12 +185,12 @@ def score_pairs(
     wanted_TC: NDArray[np.bool_],
     on_pairs: Callable[[PairsReport], None] | None = None,
 ) -> Scores:
-    """Return the model's matching scores [T, C] of the pairs wanted, 0 elsewhere.
+    """Return the model's scores [T, C] of the pairs wanted, 0 elsewhere.
 
     Clip by clip, so that each clip's features are read once, whatever the number of texts.
 
     Args:
-        model: in evaluation mode, with a matching head.
+        model: in evaluation mode, of a task that scores pairs.
         config: of its run.
         reader: the features.
         clip_ids: C clips.
@@ -215,14 +217,14 @@ def score_pairs(
             clip_R = within[start : start + config.evaluation_questions]
             text_R = text[start : start + config.evaluation_questions]
             with autocast(config):
-                logits_R2, *_ = model(
+                answering = model(
                     cls,
                     patch,
                     all_text_TD[torch.from_numpy(text_R).to(device)],
                     torch.from_numpy(clip_R).to(device),
                     tau=config.tau_end,
                 )
-            scores_TC[text_R, group[clip_R]] = matching_score(logits_R2.float()).cpu().numpy()
+            scores_TC[text_R, group[clip_R]] = pair_score(config, answering).cpu().numpy()
             done += len(text_R)
             tell()
     return scores_TC

@@ -20,6 +20,7 @@ from train.batches import BatchLoader
 from train.caption_pairs import told_apart
 from train.config import TrainConfig
 from train.coverage import usable
+from train.device_choice import require_device
 from train.epoch_order import dealt, training_order
 from train.evaluation import Predictor
 from train.feature_statistics import fit_standardisation
@@ -30,6 +31,7 @@ from train.methods import build_model, reads_patches, sizes_of
 from train.objectives.by_task import build_objective
 from train.processes import ALONE, Processes
 from train.progress import ProgressCallback
+from train.question_record import record_of
 from train.question_set import QuestionSet
 from train.run_state import find_state
 from train.text_tower import LoadTower, TextTower, reads_texts, survey, tower_for
@@ -90,14 +92,15 @@ def train_run(
         load_tower: reads the encoder's text tower; called where the run masks words or fine-tunes it.
 
     Raises:
-        InputError: no questions in `train` or `val`, `run_dir` holds another run, or the features
-            are such that this run cannot use them; the processes cannot share the batch; or the run
-            needs a text tower that is not there.
+        InputError: no questions in `train` or `val`, `run_dir` holds another run or one of other
+            questions, or the features are such that this run cannot use them; the processes cannot
+            share the batch; or the run needs a text tower or a device that is not there.
         IdentityMismatch: the run to go on with was trained on other features.
         ClipMissing: the store lacks clips of more questions than `min_coverage` lets go.
         TrainingDiverged: the loss is no longer a number.
         ProcessLost: another process has ended.
     """
+    require_device(config.device)
     _require_parts(config, processes)
     require_usable(config, store.identity, sentences)
     table, cached = tabled(questions), store.clip_ids
@@ -182,11 +185,13 @@ def _fit(
     model = build_model(
         config, sizes_of(store.identity), len(vocabulary), tower=tower, word_id_V=word_id_V
     ).to(config.device)
+    asked = record_of(train_set.questions, val_set.questions)
     trainer = Trainer(
         config=config,
         model=model,
         objective=build_objective(config, model, tower),
         vocabulary=vocabulary,
+        questions=asked,
         identity=store.identity,
         store_version=store.version,
         run_dir=run_dir,
@@ -196,6 +201,7 @@ def _fit(
     left = find_state(run_dir) if resume else None
     if left is not None:
         left.require_identity(store.identity, run_dir)
+        left.require_questions(asked, vocabulary, run_dir)
         trainer.resume(left)
     elif config.start_from:
         start_from(model, run_dir / config.start_from / BEST, store.identity)

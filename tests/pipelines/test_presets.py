@@ -1,6 +1,7 @@
 """Preset files: strict, merged in a stated order, each shipped one valid."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from cache_schema.errors import InputError
 from pipelines.datasets.registry import find, known
 from pipelines.experiment import Experiment
 from pipelines.presets import MAIN_RUN, PRESETS, own_preset, preset_path, read_preset
+from pipelines.steps import report
 from pipelines.workspace import Workspace
 from train.methods import MODELS
 
@@ -51,7 +53,7 @@ def test_overrides_win_and_keep_their_types(preset):
     ("override", "message"),
     [
         pytest.param("stepps=3", "did you mean 'steps'", id="misspelt"),
-        pytest.param("model.selectd=3", "did you mean 'selected'", id="misspelt inside"),
+        pytest.param("model.selectd=3", "did you mean 'model.selected'", id="misspelt inside"),
         pytest.param("steps", "key=value", id="no value"),
         pytest.param("steps=many", "steps", id="wrong type"),
     ],
@@ -231,3 +233,36 @@ def test_runs_never_meet(tmp_path, preset, folder, store):
     assert experiment.run_dir("x") == tmp_path / folder / "x"
     assert {run.seed for run in experiment.runs.values()} == {2}
     assert {run.steps for run in experiment.runs.values()} == {400}
+
+
+def experiment_of_demo(home, **options):
+    values = {"store_path": "stores/clip-n50", "preset": "demo", "overrides": []} | options
+    return Experiment(
+        workspace=Workspace(home=home, dataset=find("demo"), seed=1), console=Console(), **values
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param({}, "", id="own runs"),
+        pytest.param({"preset": "table4"}, " --preset table4", id="ablation"),
+        pytest.param(
+            {"preset": "frames"}, " --store stores/clip-n50 --preset frames", id="of one store"
+        ),
+        pytest.param(
+            {"start_from": Path("runs/my webvid")}, " --start-from 'runs/my webvid'", id="start"
+        ),
+        pytest.param({"run": Path("runs/webvid/main")}, " --run runs/webvid/main", id="elsewhere"),
+        pytest.param({"overrides": ["lr=1e-3"]}, " --set lr=1e-3", id="changed"),
+    ],
+)
+def test_a_report_without_numbers_says_how_to_get_those_of_its_runs(
+    tmp_path, monkeypatch, options, words
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="There is no") as caught:
+        report(experiment_of_demo(Path(), **options))
+    assert f"run `videodistill evaluate demo{words}` first" in str(caught.value)
+    elsewhere = experiment_of_demo(tmp_path, **options).command("evaluate")
+    assert elsewhere == f"videodistill evaluate demo --home {tmp_path}{words}"

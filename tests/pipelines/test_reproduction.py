@@ -122,7 +122,7 @@ def test_shipped_claims_fit_their_arms():
         pytest.param(TINY.replace("source", "sauce", 1), "is not a file of arms", id="unknown key"),
         pytest.param(TINY.replace('"core"', '"cor"'), "'cor' is none of core, hard", id="figure"),
         pytest.param(
-            TINY.replace("selected", "selcted", 1), "did you mean 'selected'", id="option"
+            TINY.replace("selected", "selcted", 1), "did you mean 'model.selected'", id="option"
         ),
     ],
 )

@@ -16,7 +16,7 @@ from cache_schema import (
     StoreWriter,
     create_store,
 )
-from cache_schema.errors import InputError, VideoDistillError
+from cache_schema.errors import InputError, StoreAbsent, VideoDistillError
 from extract import encoder as extract_encoder
 from extract.encoder_spec import EncoderSpec
 from pipelines.cli import app
@@ -227,7 +227,14 @@ def test_choices_are_trained_asked_reported_and_scored(home: Path) -> None:
     assert {row.predicted for row in read_predictions(file)} <= set(ANSWERS)
     all_right = score(home, "nextqa", file)["all"]
     assert all_right == pytest.approx(summary["accuracy"]["videodistill"], abs=1e-4)
-    assert "nothing to do" in run(home, "evaluate", "nextqa", *tiny(home, "choose"))
+    again = ("evaluate", "nextqa", *tiny(home, "choose"))
+    assert "nothing to do" in run(home, *again)
+    with pytest.raises(InputError, match=r"videodistill was trained with model\.selected=2, not 3"):
+        run(home, *again, "--set", "model.selected=3")
+    with pytest.raises(StoreAbsent):
+        run(home, *again, "--store", home / "nope")
+    assert "nothing to do" not in run(home, *again, "--skip-missing")
+    assert "nothing to do" in run(home, *again, "--skip-missing")
 
 
 def test_captions_are_found_and_the_scores_are_those_of_the_data_set(
@@ -282,6 +289,8 @@ def test_narrations_are_learned_and_their_clips_chosen(home: Path) -> None:
     assert "Val retrieval on egoclip" in run(home, "evaluate", "egoclip", *tiny(home, "pretrain"))
     assert (trained / "retrieval_val.npz").is_file()
     run(home, "evaluate", "egomcq", "--run", trained)
+    with pytest.raises(InputError, match="asked as it was trained"):
+        run(home, "evaluate", "egomcq", "--run", trained, "--set", "model.selected=1")
     folder = home / "runs" / "egomcq" / "by-egoclip-videodistill"
     summary = json.loads((folder / "summary.json").read_text())
     assert {name: each["questions"] for name, each in summary["per_type"].items()} == {

@@ -51,7 +51,7 @@ def test_a_prepared_table_gives_the_same_without_making_its_questions(
 
 
 def test_refuses_no_questions(small_needle):
-    with pytest.raises(InputError, match="no questions in this split"):
+    with pytest.raises(InputError, match="no questions to make batches of"):
         QuestionSet([], small_needle.sentences, VOCABULARY)
 
 

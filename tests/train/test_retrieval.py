@@ -10,8 +10,9 @@ from cache_schema.errors import InputError
 from cache_schema.tables.caption_table import Caption
 from cache_schema.tables.sentence_table import SentenceTable
 from train import retrieval
-from train.caption_pairs import caption_questions
+from train.caption_pairs import caption_questions, told_apart
 from train.config import PretrainingConfig
+from train.evaluation import evaluate_run
 from train.methods import build_model, sizes_of
 from train.model.matching_head import matching_score
 from train.retrieval import highest, mean_cosine, retrieve_run, score_pairs
@@ -71,6 +72,21 @@ def test_equals_the_loop_over_pairs(config, store, texts, method):
         slow = one_by_one(model, config, store, texts)
     assert np.ptp(slow) > 1e-3
     np.testing.assert_allclose(found, slow, rtol=0, atol=2e-5)
+
+
+def test_without_a_matching_loss_the_score_is_the_cosine_that_was_trained(config, store, texts):
+    config = replace(config, pretraining=PretrainingConfig(matching=False, masked_words=False))
+    torch.manual_seed(0)
+    model = build_model(config, sizes_of(store.identity), 0).eval()
+    found = score_pairs(model, config, store, store.clip_ids, texts, wanted(store))
+    cls, patch = (torch.from_numpy(read(store.clip_ids)) for read in (store.read_cls, store.read_patches))  # fmt: skip
+    for row, text_D in enumerate(torch.from_numpy(texts)):
+        clips = torch.arange(len(cls))
+        with torch.inference_mode():
+            answering = model(cls, patch, text_D.repeat(len(cls), 1), clips, tau=config.tau_end)
+        for column, (video, text) in enumerate(zip(answering.video, answering.text, strict=True)):
+            slow = (video @ text / video.norm() / text.norm()).item()
+            assert found[row, column] == pytest.approx(slow, abs=2e-5)
 
 
 def test_only_the_pairs_wanted_are_scored(model, config, store, texts):
@@ -174,3 +190,17 @@ def test_a_run_that_answers_in_words_ranks_nothing(small_needle, short_config, c
     )
     with pytest.raises(InputError, match="no matching head"):
         retrieve_run(tmp_path, small_needle.store, *captions)
+
+
+def test_validation_ranks_pairs_as_retrieval_does(config, store, captions, tmp_path):
+    config = replace(config, pretraining=PretrainingConfig(matching=False, masked_words=False))
+    table, sentences = captions
+    result = train_run(config, store, table, sentences, tmp_path)
+    choices = told_apart(table.in_split("val"), config.seed)
+    chosen = evaluate_run(tmp_path, store, choices, sentences, split="val", keep_logits=True)
+    assert result.best_accuracy == np.mean([row.correct for row in chosen])
+    found = retrieve_run(tmp_path, store, table, sentences, split="val")
+    for question, row in zip(choices, chosen, strict=True):
+        text = found.caption_ids.index(question.question_id)
+        columns = [found.clip_ids.index(clip_id) for clip_id in question.clip_ids]
+        assert row.logit == pytest.approx(found.scores[text, columns], abs=2e-5)

@@ -10,8 +10,9 @@ from cache_schema.errors import InputError
 from cache_schema.tables.question_table import Question
 from tests.train.conftest import ANSWERS
 from tests.train.needle_tasks import captions_of, sentences_with_candidates, with_candidates
-from train.config import ConfigError, PretrainingConfig, TrainConfig
+from train.config import PretrainingConfig, TrainConfig
 from train.evaluation import evaluate_run
+from train.options import ConfigError
 from train.question_set import QuestionSet
 from train.run import train_run
 from train.vocabulary import NO_ANSWERS

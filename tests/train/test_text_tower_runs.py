@@ -12,12 +12,13 @@ from cache_schema.errors import InputError
 from tests.train.needle_tasks import asked_as
 from tests.train.word_tower import END, WordTower, fresh, with_tower
 from train.checkpoint import read_checkpoint
-from train.config import ConfigError, ModelConfig, PretrainingConfig, TrainConfig
+from train.config import ModelConfig, PretrainingConfig, TrainConfig
 from train.curves import read_curves
 from train.evaluation import evaluate_run
 from train.loop import BEST, INITIAL
 from train.methods import restore_model
 from train.optimisation import build_optimizer, set_learning_rate
+from train.options import ConfigError
 from train.predictions import Prediction
 from train.question_set import QuestionSet
 from train.retrieval import retrieve_run
@@ -177,7 +178,7 @@ def test_hidden_words_are_learned(small_needle, short_config, tmp_path):
     config = replace(
         short_config,
         task="pretrain",
-        pretraining=PretrainingConfig(matching=False, contrastive=False, exchange=0.0),
+        pretraining=PretrainingConfig(matching=False, exchange=0.0),
         steps=60,
         validate_every=60,
         clips_per_batch=12,

@@ -3,8 +3,9 @@ import math
 import pytest
 
 from cache_schema.errors import VideoDistillError
-from train.config import ConfigError, FeatureSizes, ModelConfig, TrainConfig
+from train.config import FeatureSizes, ModelConfig, TrainConfig
 from train.model.video_distill import VideoDistill
+from train.options import ConfigError
 
 
 def test_dictionary_and_back():
@@ -27,9 +28,16 @@ def test_the_paper_values_are_the_defaults():
     [
         pytest.param({"warmup": 3}, "no option 'warmup'; did you mean 'warmup_steps'", id="close"),
         pytest.param({"zzz": 3}, "no option 'zzz'; known: task", id="far"),
-        pytest.param({"model": {"select": 3}}, "ModelConfig has no option 'select'", id="nested"),
+        pytest.param({"model": {"select": 3}}, "did you mean 'model.selected'", id="nested"),
+        pytest.param({"selected": 8}, "did you mean 'model.selected'", id="one level too high"),
+        pytest.param({"sampler": "uniform"}, "mean 'model.sampler'", id="another too high"),
+        pytest.param({"mask_shar": 0.2}, "mean 'pretraining.mask_share'", id="of pretraining"),
+        pytest.param({"model": {"k": 8}}, "did you mean 'model.selected'", id="the paper's K"),
+        pytest.param({"model": {"L": 8}}, "did you mean 'model.sampling_blocks'", id="its L"),
+        pytest.param({"k": 8}, "did you mean 'model.selected'", id="K too high"),
+        pytest.param({"model": {"selected": "eight"}}, "expected a whole number", id="in words"),
         pytest.param({"model": 3}, "model must be a table, found 3", id="not a table"),
-        pytest.param({"lr": "fast"}, "lr is 'fast', expected", id="type"),
+        pytest.param({"lr": "fast"}, "lr is 'fast', expected a number", id="type"),
         pytest.param({"steps": 2.5}, "steps is 2.5", id="not an integer"),
         pytest.param({"steps": True}, "steps is True", id="bool is no integer"),
         pytest.param({"lr": math.nan}, "lr is nan", id="nan"),
@@ -39,6 +47,11 @@ def test_the_paper_values_are_the_defaults():
         pytest.param({"seed": -1}, "seed is -1, must be 0 or more", id="seed"),
         pytest.param({"steps": 10, "warmup_steps": 10}, "below steps=10", id="warm-up"),
         pytest.param({"label_smoothing": 1.0}, r"must be in \[0, 1\)", id="smoothing"),
+        pytest.param(
+            {"task": "choose", "label_smoothing": 0.1},
+            "label_smoothing is 0.1, must be 0 but for task='answer'",
+            id="smoothing of choices",
+        ),
         pytest.param({"model": {"selected": 0}}, "selected is 0", id="no frames"),
         pytest.param({"model": {"sampler_gain": 0.0}}, "sampler_gain is 0.0", id="gain"),
         pytest.param({"model": {"head_dropout": 1.0}}, "head_dropout is 1.0", id="dropout"),

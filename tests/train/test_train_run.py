@@ -302,10 +302,34 @@ def test_other_features_do_not_go_on_with_the_run(
             act()
 
 
-def test_validation_questions_are_needed(small_needle, short_config, tmp_path):
-    questions = [question for question in small_needle.questions if question.split != "val"]
-    with pytest.raises(InputError, match="no questions in this split"):
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_training_and_validation_questions_are_needed(small_needle, short_config, tmp_path, split):
+    questions = [question for question in small_needle.questions if question.split != split]
+    with pytest.raises(InputError, match=f"no questions or captions in the split '{split}'"):
         train_run(short_config, small_needle.store, questions, small_needle.sentences, tmp_path)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    small_needle, short_config, tmp_path, monkeypatch
+):
+    with pytest.raises(InputError, match=r"device is 'cdua', .*--set device=cpu"):
+        train(small_needle, replace(short_config, device="cdua"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(small_needle, short_config, tmp_path / "run")
+
+    def no_driver(*size, device):
+        raise RuntimeError(f"no driver for {device}\nand more of it")
+
+    monkeypatch.setattr("train.device_choice.torch.empty", no_driver)
+    with pytest.raises(InputError, match=r"cannot use here \(no driver for cpu\)"):
+        evaluate(small_needle, tmp_path / "run")
+
+
+def test_test_questions_are_needed_to_evaluate(small_needle, short_config, tmp_path):
+    train(small_needle, short_config, tmp_path)
+    small_needle.questions = [q for q in small_needle.questions if q.split != "test"]
+    with pytest.raises(InputError, match="no questions or captions in the split 'test'"):
+        evaluate(small_needle, tmp_path)
 
 
 def test_a_run_reports_time_left_and_data_wait(small_needle, short_config, tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from train.config import ConfigError, FeatureSizes, ModelConfig, TrainConfig
+from train.config import FeatureSizes, ModelConfig, TrainConfig
 from train.methods import MODELS, build_model, reads_patches
+from train.options import ConfigError
 
 C, Q, N, P, D, A = 3, 5, 40, 16, 8, 7
 SIZES = FeatureSizes(dim=D, frames=N, patches=P)

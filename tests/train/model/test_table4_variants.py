@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from train.config import ConfigError, FeatureSizes, ModelConfig
+from train.config import FeatureSizes, ModelConfig
 from train.model.video_distill import VideoDistill
+from train.options import ConfigError
 
 C, Q, N, P, D, A = 3, 5, 6, 4, 8, 7
 VARIANTS = {
