@@ -34,6 +34,8 @@ class Options:
         Raises:
             ConfigError: naming the key, what was found and the closest known key.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{under[:-1] or cls.__name__} must be a table, found {values!r}")
         known, nested = cls._names(), cls._nested()
         chosen: dict[str, Any] = {}
         for key, value in values.items():
@@ -41,8 +43,6 @@ class Options:
                 raise ConfigError(f"{cls.__name__} has no option {key!r}; {cls._hint(key, under)}")
             chosen[key] = value
             if key in nested:
-                if not isinstance(value, Mapping):
-                    raise ConfigError(f"{cls.__name__}.{key} must be a table, found {value!r}")
                 chosen[key] = nested[key].from_dict(value, under=f"{under}{key}.")
         return cls(**chosen)
 

@@ -29,6 +29,7 @@ from train.freed_memory import keep_freed_memory
 from train.loop import BEST, Trainer
 from train.methods import build_model, reads_patches, sizes_of
 from train.objectives.by_task import build_objective
+from train.options import ConfigError
 from train.processes import ALONE, Processes
 from train.progress import ProgressCallback
 from train.question_record import record_of
@@ -274,11 +275,16 @@ def _claim(run_dir: Path, config: TrainConfig, processes: Processes) -> None:
     """Write `config.json` into a new run folder, or check that it is this run's."""
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "config.json"
-    mine = json.dumps(config.to_dict(), indent=2)
     if not path.exists():
         if processes.first:
-            replace_file(path, mine.encode())
-    elif path.read_text() != mine:
+            replace_file(path, json.dumps(config.to_dict(), indent=2).encode())
+        return
+    try:
+        # Options that came later have their defaults in it.
+        theirs = TrainConfig.from_dict(json.loads(path.read_text()))
+    except (ConfigError, ValueError, TypeError) as error:
+        raise InputError(f"{path} holds no configuration ({error}); remove {run_dir}") from error
+    if theirs != config:
         raise InputError(
             f"{run_dir} holds a run with another configuration ({path}); choose another folder, or "
             "remove it to train anew"

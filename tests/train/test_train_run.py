@@ -289,6 +289,18 @@ def test_another_configuration_does_not_go_on_with_the_run(small_needle, short_c
         train(small_needle, replace(short_config, lr=0.5), tmp_path)
 
 
+def test_options_that_came_later_have_their_defaults(small_needle, short_config, tmp_path):
+    train(small_needle, short_config, tmp_path)
+    path = tmp_path / "config.json"
+    told = json.loads(path.read_text())
+    del told["model"]["whitened_text"]
+    path.write_text(json.dumps(told))
+    train(small_needle, short_config, tmp_path)
+    path.write_text("[]")
+    with pytest.raises(InputError, match="holds no configuration"):
+        train(small_needle, short_config, tmp_path)
+
+
 def test_other_features_do_not_go_on_with_the_run(
     small_needle, short_config, tmp_path, make_identity
 ):
