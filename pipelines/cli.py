@@ -8,6 +8,7 @@ import sys
 import typer
 
 from cache_schema.errors import VideoDistillError
+from pipelines.ask_commands import ask
 from pipelines.data_commands import data_app
 from pipelines.demo_commands import demo, demo_encoder
 from pipelines.encoder_commands import encoders_app
@@ -39,6 +40,7 @@ app.command()(reproduce)
 app.command()(train)
 app.command()(pretrain)
 app.command()(evaluate)
+app.command()(ask)
 app.command()(report)
 app.command()(score)
 app.command()(table)

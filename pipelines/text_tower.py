@@ -22,23 +22,36 @@ def tower_loader(sentences: SentenceTable, files: EncoderFiles) -> LoadTower:
         # Loads open_clip, which most runs have no use for.
         from extract.text_tower import OpenClipTextTower
 
-        return OpenClipTextTower(_spec(sentences, files))
+        need = "A run that trains its text tower, or masks words (pretraining.masked_words),"
+        return OpenClipTextTower(
+            encoder_of(sentences.encoder, sentences.weights_sha256, files, need=need)
+        )
 
     return load
 
 
-def _spec(sentences: SentenceTable, files: EncoderFiles) -> EncoderSpec:
+def encoder_of(model: str, weights_sha256: str, files: EncoderFiles, *, need: str) -> EncoderSpec:
+    """The encoder that made a store, or its sentences.
+
+    Args:
+        model: its name.
+        weights_sha256: of its weights.
+        files: where it is, unless it is the demo's.
+        need: what wants it, for the message.
+
+    Raises:
+        InputError: it is not the demo's, and its weights are not named.
+    """
     weights, config = files.weights, files.model_config
-    if weights is None and sentences.encoder == _SHIPPED:
+    if weights is None and model == _SHIPPED:
         weights, config = WEIGHTS_PATH, CONFIG_PATH
     if weights is None:
         raise InputError(
-            f"This run needs the text tower of {sentences.encoder}, which is in the encoder's weights: "
-            f"give them with --weights (SHA-256 {sentences.weights_sha256}). Runs with "
-            "model.text=linear and pretraining.masked_words=false need none."
+            f"{need} needs the text tower of {model}, which is in the encoder's weights: give them with "
+            f"--weights (SHA-256 {weights_sha256})."
         )
     return EncoderSpec(
-        model=sentences.encoder,
+        model=model,
         weights=weights,
         model_config=config,
         pretrained_tag=files.pretrained_tag,

@@ -45,6 +45,10 @@ SURFACE = {
         "--shortlist", "--skip-missing", "--min-coverage",
         "--weights", "--model-config", "--tag", "--tokenizer",
     },
+    "ask": {
+        "--choice", "--store", "--top", "--home", "--json",
+        "--weights", "--model-config", "--tag", "--tokenizer",
+    },
     "report": {
         "--seed", "--home", "--data-root", "--store", "--preset", "--set", "--start-from", "--run",
     },
@@ -274,6 +278,10 @@ def test_from_videos_to_a_report(home):
     assert summary["questions"]["core"] == 2 * 22
     assert set(summary["seconds"]) == {"extract", "train", "evaluate"}
     assert summary["identity"]["name"] == store.name
+
+    asked = (str(home / "runs/custom/videodistill"), "test-0000", "What color is the star?")
+    (told,) = json.loads(run("ask", *asked, "--json", home=home))
+    assert (len(told["answers"]), bool(told["frame_times_s"])) == (3, True)
 
     run("report", "custom", *preset, home=home)
     page = (home / "runs" / "custom" / "report.html").read_text()
