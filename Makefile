@@ -88,6 +88,7 @@ bench-extract: $(READY)  ## measure extraction against its stages and others' lo
 
 bench-loader: $(READY)  ## measure supplying batches, cold reads, and an epoch's cost with and without the cache
 	$(VENV)/bin/python -m benchmarks.loader $(ARGS)
+	$(VENV)/bin/python -m benchmarks.data_size
 	$(VENV)/bin/python -m benchmarks.cold_reads
 	$(VENV)/bin/python -m benchmarks.epoch_cost
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks import cold_reads, loader
+from benchmarks import cold_reads, data_size, loader
 from benchmarks.batch_files import write_batch_files
 from benchmarks.clip_readers import ClipSize
 from cache_schema import InputError
@@ -65,3 +65,10 @@ def test_cold_reads_are_compared_with_the_reference_of_their_round():
         "| page cache, no checksums | 1 | 0.50 | 1.00 | 1.00 | 1.00 |",
         "| O_DIRECT, crc32c | 4 | 2.00 | 4.00 | 0.25 | 0.25 |",
     ]
+
+
+def test_sizes_of_data_are_compared(tmp_path):
+    found = data_size.measure_size(tmp_path, 40, batches=3)
+    assert all(value >= 0 for value in found.values())
+    lines = data_size.table({40: found, 80: found})
+    assert [line.split("|")[5].strip() for line in lines[2:]] == ["1.00", "1.00"]
