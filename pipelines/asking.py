@@ -70,21 +70,21 @@ def ask(
         StoreAbsent: there is no store of the run's features.
         IdentityMismatch: the store holds other features than the run was trained on.
     """
-    state = peek_checkpoint(run / BEST)
+    state, files = peek_checkpoint(run / BEST), encoder or EncoderFiles()
     _require_choices(state.config.task, choices)
     features = open_for_training(store or _store_of(state, home))
     if clip not in features.clip_ids:
         close = difflib.get_close_matches(clip, features.clip_ids, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"The store has features of no clip {clip!r}{hint}")
-    sentences = _encode(questions, choices, features, encoder or EncoderFiles())
+    sentences = _encode(questions, choices, features, files)
     predictions = evaluate_run(
         run,
         features,
         [_question(number, text, clip, choices) for number, text in enumerate(questions)],
         sentences,
         keep_logits=True,
-        load_tower=tower_loader(sentences, encoder or EncoderFiles()),
+        load_tower=tower_loader(sentences, files),
     )
     names = choices or state.vocabulary.answers
     found = []

@@ -22,7 +22,7 @@ def tower_loader(sentences: SentenceTable, files: EncoderFiles) -> LoadTower:
         # Loads open_clip, which most runs have no use for.
         from extract.text_tower import OpenClipTextTower
 
-        need = "A run that trains its text tower, or masks words (pretraining.masked_words),"
+        need = "This run, unlike one with model.text=linear and pretraining.masked_words=false,"
         return OpenClipTextTower(
             encoder_of(sentences.encoder, sentences.weights_sha256, files, need=need)
         )

@@ -202,11 +202,11 @@ def score_pairs(
     device = torch.device(config.device)
     all_text_TD = torch.from_numpy(text_TD).to(device)
     scores_TC = np.zeros(wanted_TC.shape, np.float32)
-    started, done = time.perf_counter(), 0
+    started, done, pairs = time.perf_counter(), 0, int(wanted_TC.sum())
 
     def tell() -> None:
         if on_pairs is not None:
-            seconds, pairs = time.perf_counter() - started, int(wanted_TC.sum())
+            seconds = time.perf_counter() - started
             on_pairs(PairsReport(done=done, pairs=pairs, clips=len(clip_ids), seconds=seconds))
 
     tell()
